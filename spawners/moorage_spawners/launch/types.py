@@ -1,0 +1,66 @@
+"""What is started, and what is seen of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from moorage.wire.workloads import Size
+
+ProcessState = Literal["starting", "running", "exited", "lost"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose process it is. `uid` and `gid` None: the caller's own. As root each user has a uid of their own."""
+
+    uid: int | None
+    gid: int | None
+    home: str
+
+    def __post_init__(self) -> None:
+        if (self.uid is None) != (self.gid is None):
+            raise ValueError(f"an identity has both uid and gid or neither, not uid {self.uid} and gid {self.gid}")
+        if self.uid == 0 or self.gid == 0:
+            raise ValueError("a workload never runs as root: give it the uid and gid of its user")
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process of a workload. `env` is its whole environment; `size` caps it where control groups may be written."""
+
+    workload_id: str
+    generation: int
+    role: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    identity: Identity
+    size: Size | None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is seen of a process.
+
+    `exited`: it and everything it started are gone, for certain. `lost`: its shim was killed and something of it still
+    lives; `stop` ends that. An `exited` one with neither `exit_code` nor `signal` ended unseen or never started:
+    `message` says so. `out_of_memory`: the kernel killed some process of it for want of memory, maybe not the first.
+    """
+
+    workload_id: str
+    generation: int
+    role: str
+    state: ProcessState
+    pid: int | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    message: str | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.state == "exited"
