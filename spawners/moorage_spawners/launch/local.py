@@ -27,6 +27,10 @@ main.from_arguments(sys.argv[2:])"""
 PACKAGES = str(Path(moorage_spawners.__file__).parent.parent)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class LocalProcesses:
     """The processes under one folder. Every method is quick, may be repeated, and is safe across processes."""
 
@@ -79,7 +83,7 @@ class LocalProcesses:
             ready, told = os.pipe()
             try:
                 argv = [sys.executable, "-I", "-S", "-c", BOOT, PACKAGES, str(folder.path), mode, str(alive), str(told)]
-                with (folder.path / "shim.log").open("ab") as log:
+                with open(folder.path / "shim.log", "ab", opener=_private) as log:
                     starter = subprocess.Popen(
                         argv, env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/", pass_fds=(alive, told),
                         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
