@@ -88,11 +88,11 @@ def _version_2(mount: str, mount_root: str, name: str) -> Group | None:
 
 def create(name: str, cpu: float | None, memory: int | None) -> Group:
     """Makes the group `name` with these caps (None: uncapped). Cores and bytes."""
-    group = Group([], set())
+    group, unified = Group([], set()), Group([], set())
     for kind, mount_root, mount, options in _mounts():
         if kind == "cgroup2":
-            unified = _version_2(mount, mount_root, name)
-            if unified is not None and unified.enforced:
+            unified = _version_2(mount, mount_root, name) or unified
+            if unified.enforced:
                 _limit(unified.folders[0], unified, cpu, memory)
                 return unified
             continue
@@ -102,13 +102,9 @@ def create(name: str, cpu: float | None, memory: int | None) -> Group:
                 group.folders.append(folder)
                 group.enforced.add(controller)
                 _limit(folder, group, cpu, memory)
-    if group.folders:
-        return group
-    for kind, mount_root, mount, _ in _mounts():  # without controllers a group still finds every process
-        if kind == "cgroup2":
-            unified = _version_2(mount, mount_root, name)
-            if unified is not None:
-                return unified
+    if not group.folders:
+        return unified  # without controllers a group still finds every process
+    remove(unified.folders)
     return group
 
 
