@@ -1,0 +1,336 @@
+"""Every request of the REST API, as data. Each function here is one route; none of them sends anything.
+
+`Client.send` and `AsyncClient.send` carry them out. The types are those of `moorage.wire`.
+"""
+
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from moorage import wire
+from moorage.call import Call, json_body, new_key, read_bytes, read_nothing, read_text, reading
+
+T = TypeVar("T")
+
+JSON = "application/json"
+
+
+def _q(part: str) -> str:
+    return quote(part, safe="")
+
+
+def _create(path: str, body: object, read: type[T], key: str | None = None) -> Call[T]:
+    """A POST of JSON that may be repeated, since it carries a key."""
+    return Call(
+        method="POST", path=path, content=json_body(body), content_type=JSON, key=key or new_key(), read=reading(read)
+    )
+
+
+def _write(path: str, body: object) -> Call[None]:
+    """A PUT of JSON whose answer says no more than its status."""
+    return Call(method="PUT", path=path, content=json_body(body), content_type=JSON, read=read_nothing)
+
+
+def _params(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+# --- me -------------------------------------------------------------------------------------------------------------
+
+
+def me() -> Call[wire.Me]:
+    return Call(method="GET", path="/me", read=reading(wire.Me))
+
+
+def my_usage(project: str | None = None) -> Call[wire.Usage]:
+    return Call(method="GET", path="/me/usage", params=_params(project=project), read=reading(wire.Usage))
+
+
+def my_secrets() -> Call[list[wire.Secret]]:
+    return Call(method="GET", path="/me/secrets", read=reading(list[wire.Secret]))
+
+
+def set_my_secret(name: str, value: str) -> Call[None]:
+    return _write(f"/me/secrets/{_q(name)}", wire.SecretRequest(value=value))
+
+
+def remove_my_secret(name: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/me/secrets/{_q(name)}", read=read_nothing)
+
+
+# --- projects -------------------------------------------------------------------------------------------------------
+
+
+def projects() -> Call[list[wire.Project]]:
+    return Call(method="GET", path="/projects", read=reading(list[wire.Project]))
+
+
+def project(slug: str) -> Call[wire.Project]:
+    return Call(method="GET", path=f"/projects/{_q(slug)}", read=reading(wire.Project))
+
+
+def create_project(request: wire.ProjectRequest) -> Call[wire.Project]:
+    return _create("/projects", request, wire.Project)
+
+
+def delete_project(slug: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/projects/{_q(slug)}", read=read_nothing)
+
+
+def put_manifest(slug: str, text: str) -> Call[None]:
+    """Replaces the project's moorage.yaml."""
+    path = f"/projects/{_q(slug)}/manifest"
+    return Call(
+        method="PUT", path=path, content=text.encode(), content_type="text/plain; charset=utf-8", read=read_nothing
+    )
+
+
+def put_files(slug: str, tar: bytes) -> Call[None]:
+    """Replaces the project's files by those of a tar archive."""
+    path = f"/projects/{_q(slug)}/files"
+    return Call(method="PUT", path=path, content=tar, content_type="application/x-tar", read=read_nothing)
+
+
+def start_build(slug: str) -> Call[wire.Build]:
+    return Call(method="POST", path=f"/projects/{_q(slug)}/builds", key=new_key(), read=reading(wire.Build))
+
+
+def builds(slug: str) -> Call[list[wire.Build]]:
+    return Call(method="GET", path=f"/projects/{_q(slug)}/builds", read=reading(list[wire.Build]))
+
+
+def build(build_id: str) -> Call[wire.Build]:
+    return Call(method="GET", path=f"/builds/{_q(build_id)}", read=reading(wire.Build))
+
+
+def cancel_build(build_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/builds/{_q(build_id)}", read=read_nothing)
+
+
+def build_log(build_id: str, offset: int = 0) -> Call[bytes]:
+    """The log's bytes from `offset` on; the next offset is `offset` plus their number."""
+    return Call(method="GET", path=f"/builds/{_q(build_id)}/log", params=_params(offset=offset), read=read_bytes)
+
+
+def set_member(slug: str, user: str, role: str) -> Call[None]:
+    path = f"/projects/{_q(slug)}/members/{_q(user)}"
+    return _write(path, {"role": role})
+
+
+def remove_member(slug: str, user: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/projects/{_q(slug)}/members/{_q(user)}", read=read_nothing)
+
+
+def project_secrets(slug: str) -> Call[list[wire.Secret]]:
+    return Call(method="GET", path=f"/projects/{_q(slug)}/secrets", read=reading(list[wire.Secret]))
+
+
+def set_project_secret(slug: str, name: str, value: str) -> Call[None]:
+    path = f"/projects/{_q(slug)}/secrets/{_q(name)}"
+    return _write(path, wire.SecretRequest(value=value))
+
+
+def remove_project_secret(slug: str, name: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/projects/{_q(slug)}/secrets/{_q(name)}", read=read_nothing)
+
+
+# --- notebooks ------------------------------------------------------------------------------------------------------
+
+
+def start_notebook(slug: str, size: wire.Size) -> Call[None]:
+    """Asks the hub, through the service, to start the caller's server in a project. Needs a hub credential."""
+    path = f"/projects/{_q(slug)}/notebook"
+    return Call(method="POST", path=path, content=json_body(size), content_type=JSON, key=new_key(), read=read_nothing)
+
+
+def notebooks() -> Call[list[wire.Notebook]]:
+    return Call(method="GET", path="/notebooks", read=reading(list[wire.Notebook]))
+
+
+def notebook(notebook_id: str) -> Call[wire.Notebook]:
+    return Call(method="GET", path=f"/notebooks/{_q(notebook_id)}", read=reading(wire.Notebook))
+
+
+def stop_notebook(notebook_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/notebooks/{_q(notebook_id)}", read=read_nothing)
+
+
+def admit_notebook(request: wire.NotebookRequest, key: str | None = None) -> Call[wire.NotebookAdmission]:
+    """For the hub's spawner. `key` stays the same over the attempts of one start."""
+    return _create("/notebooks", request, wire.NotebookAdmission, key)
+
+
+def observe_notebook(notebook_id: str, observation: wire.NotebookObservation) -> Call[None]:
+    """For the hub's spawner: a hint, so it may be sent again."""
+    return Call(
+        method="POST", path=f"/notebooks/{_q(notebook_id)}/observations", content=json_body(observation),
+        content_type=JSON, key=new_key(), read=read_nothing,
+    )  # fmt: skip
+
+
+# --- clusters -------------------------------------------------------------------------------------------------------
+
+
+def cluster_options(project: str | None = None) -> Call[wire.ClusterOptions]:
+    params = _params(project=project)
+    return Call(method="GET", path="/clusters/options", params=params, read=reading(wire.ClusterOptions))
+
+
+def clusters(project: str | None = None) -> Call[list[wire.Cluster]]:
+    return Call(method="GET", path="/clusters", params=_params(project=project), read=reading(list[wire.Cluster]))
+
+
+def create_cluster(request: wire.ClusterRequest, key: str | None = None) -> Call[wire.Cluster]:
+    return _create("/clusters", request, wire.Cluster, key)
+
+
+def cluster(cluster_id: str) -> Call[wire.Cluster]:
+    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}", read=reading(wire.Cluster))
+
+
+def stop_cluster(cluster_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/clusters/{_q(cluster_id)}", read=read_nothing)
+
+
+def attach_cluster(cluster_id: str) -> Call[wire.Attach]:
+    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}/attach", read=reading(wire.Attach))
+
+
+def cluster_log(cluster_id: str) -> Call[str]:
+    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}/log", read=read_text)
+
+
+def report(report: wire.AgentReport) -> Call[wire.AgentOrders]:
+    """For a cluster's agent. Not repeatable by itself: the next report says more."""
+    content = json_body(report)
+    return Call(
+        method="POST", path="/agent/reports", content=content, content_type=JSON, read=reading(wire.AgentOrders)
+    )
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def promote(request: wire.PromoteRequest) -> Call[wire.Job]:
+    return _create("/jobs", request, wire.Job)
+
+
+def jobs(project: str | None = None) -> Call[list[wire.Job]]:
+    return Call(method="GET", path="/jobs", params=_params(project=project), read=reading(list[wire.Job]))
+
+
+def job(job_id: str) -> Call[wire.Job]:
+    return Call(method="GET", path=f"/jobs/{_q(job_id)}", read=reading(wire.Job))
+
+
+def delete_job(job_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/jobs/{_q(job_id)}", read=read_nothing)
+
+
+def set_schedule(job_id: str, schedule: wire.Schedule) -> Call[None]:
+    path = f"/jobs/{_q(job_id)}/schedule"
+    return _write(path, schedule)
+
+
+def remove_schedule(job_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/jobs/{_q(job_id)}/schedule", read=read_nothing)
+
+
+def preview_schedule(schedule: wire.Schedule) -> Call[wire.SchedulePreview]:
+    return _create("/schedules/preview", schedule, wire.SchedulePreview)
+
+
+def start_run(job_id: str, request: wire.RunRequest) -> Call[wire.Run]:
+    path = f"/jobs/{_q(job_id)}/runs"
+    return _create(path, request, wire.Run)
+
+
+def job_runs(job_id: str) -> Call[list[wire.Run]]:
+    return Call(method="GET", path=f"/jobs/{_q(job_id)}/runs", read=reading(list[wire.Run]))
+
+
+def runs(project: str | None = None) -> Call[list[wire.Run]]:
+    return Call(method="GET", path="/runs", params=_params(project=project), read=reading(list[wire.Run]))
+
+
+def run(run_id: str) -> Call[wire.Run]:
+    return Call(method="GET", path=f"/runs/{_q(run_id)}", read=reading(wire.Run))
+
+
+def cancel_run(run_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/runs/{_q(run_id)}", read=read_nothing)
+
+
+def run_output(run_id: str, name: str) -> Call[bytes]:
+    return Call(method="GET", path=f"/runs/{_q(run_id)}/outputs/{quote(name)}", read=read_bytes)
+
+
+def put_run_output(run_id: str, name: str, content: bytes) -> Call[None]:
+    """For a run's runner, with the run's own token."""
+    path = f"/runs/{_q(run_id)}/outputs/{quote(name)}"
+    return Call(method="PUT", path=path, content=content, content_type="application/octet-stream", read=read_nothing)
+
+
+def report_run(run_id: str, progress: wire.RunProgress) -> Call[None]:
+    """For a run's runner. An older or repeated `sequence` is ignored, so it may be sent again."""
+    path = f"/runs/{_q(run_id)}/progress"
+    return Call(
+        method="POST", path=path, content=json_body(progress), content_type=JSON, key=f"{run_id}-{progress.sequence}",
+        read=read_nothing,
+    )  # fmt: skip
+
+
+def run_log(run_id: str) -> Call[str]:
+    return Call(method="GET", path=f"/runs/{_q(run_id)}/log", read=read_text)
+
+
+# --- workloads and administration -----------------------------------------------------------------------------------
+
+
+def workloads() -> Call[list[wire.Workload]]:
+    return Call(method="GET", path="/workloads", read=reading(list[wire.Workload]))
+
+
+def workload_events(workload_id: str) -> Call[list[wire.Event]]:
+    return Call(method="GET", path=f"/workloads/{_q(workload_id)}/events", read=reading(list[wire.Event]))
+
+
+def stop_workload(workload_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/workloads/{_q(workload_id)}", read=read_nothing)
+
+
+def limits() -> Call[list[wire.Limit]]:
+    return Call(method="GET", path="/limits", read=reading(list[wire.Limit]))
+
+
+def create_limit(request: wire.LimitRequest) -> Call[wire.Limit]:
+    return _create("/limits", request, wire.Limit)
+
+
+def set_limit(limit_id: str, request: wire.LimitRequest) -> Call[wire.Limit]:
+    path = f"/limits/{_q(limit_id)}"
+    return Call(method="PUT", path=path, content=json_body(request), content_type=JSON, read=reading(wire.Limit))
+
+
+def remove_limit(limit_id: str) -> Call[None]:
+    return Call(method="DELETE", path=f"/limits/{_q(limit_id)}", read=read_nothing)
+
+
+def usage() -> Call[wire.Usage]:
+    return Call(method="GET", path="/usage", read=reading(wire.Usage))
+
+
+def users() -> Call[list[wire.User]]:
+    return Call(method="GET", path="/users", read=reading(list[wire.User]))
+
+
+def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
+    """`changes` holds the fields to change: groups, uid, active. It sets values, so it may be sent again."""
+    path = f"/users/{_q(name)}"
+    return Call(
+        method="PATCH", path=path, content=json_body(changes), content_type=JSON, key=new_key(), read=reading(wire.User)
+    )
+
+
+def audit() -> Call[list[dict[str, Any]]]:
+    """Who changed what, when: entries of the service's audit, newest first."""
+    return Call(method="GET", path="/audit", read=reading(list[dict[str, Any]]))
