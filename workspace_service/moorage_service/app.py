@@ -1,0 +1,70 @@
+"""The application: routes under one prefix, one error format, and the threads that live as long as it does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import RedirectResponse
+
+from moorage.wire import WorkloadKind
+from moorage_service import __version__, errors
+from moorage_service.context import Context
+from moorage_service.identity import api as identity_api
+from moorage_service.identity import oauth
+from moorage_service.ledger import api as ledger_api
+from moorage_service.notebooks import api as notebooks_api
+from moorage_service.notebooks import reconcile as notebooks
+from moorage_service.reconciler.loop import Step, make_reconcilers
+from moorage_service.settings import PREFIX
+from moorage_service.workloads import api as workloads_api
+
+API = f"{PREFIX}/api/v1"
+
+ROUTERS: list[APIRouter] = [identity_api.router, ledger_api.router, notebooks_api.router, workloads_api.router]
+STEPS: dict[WorkloadKind, Step] = {WorkloadKind.NOTEBOOK: notebooks.step}
+
+
+def create_app(context: Context, *, background: bool = True) -> FastAPI:
+    """`background` False: routes only, for tests that drive the reconciler themselves."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        loops = make_reconcilers(context, STEPS) if background else []
+        for loop in loops:
+            loop.start()
+        yield
+        for loop in loops:
+            loop.stop()
+        context.database.close()
+
+    app = FastAPI(
+        title="Moorage", version=__version__, lifespan=lifespan, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None,
+        summary="Notebooks, clusters, jobs and limits. Send a hub token or a notebook's own as `Authorization: Bearer TOKEN`.",
+    )  # fmt: skip
+    app.state.context = context
+    errors.install_handlers(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix=API)
+    app.include_router(oauth.router, prefix=PREFIX)
+    app.include_router(_open_routes())
+    return app
+
+
+def _open_routes() -> APIRouter:
+    """What needs no credential: liveness and metrics. Neither tells anything of anybody."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get(f"{PREFIX}/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @router.get(f"{PREFIX}/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get(PREFIX)
+    def root() -> RedirectResponse:
+        return RedirectResponse(f"{PREFIX}/")
+
+    return router

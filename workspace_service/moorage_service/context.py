@@ -1,0 +1,53 @@
+"""What every part of the service is given: settings, store, processes, clock, keys, the hub. Made once, in `main`."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from moorage_service.clock import Clock, utc_now
+from moorage_service.identity.hub import HubClient
+from moorage_service.identity.vault import Vault
+from moorage_service.ledger.inventory import Capacity, measure
+from moorage_service.reconciler.wakeup import Wakeup
+from moorage_service.settings import Settings
+from moorage_service.store.database import Database
+from moorage_spawners.launch import LocalProcesses
+
+
+@dataclass(kw_only=True)
+class Context:
+    settings: Settings
+    database: Database
+    processes: LocalProcesses
+    vault: Vault
+    hub: HubClient
+    capacity: Capacity
+    clock: Clock = utc_now
+    wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
+
+
+def make_context(settings: Settings) -> Context:
+    """Opens the store and reads the keys. Raises OSError with the path when the state folder can't be used."""
+    for name in ("secrets", "database", "logs", "workloads", "snapshots", "outputs"):
+        (settings.state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("environments", "homes", "scratch"):
+        (settings.state / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+    database = Database(settings.sqlalchemy_url)
+    database.migrate()
+    return Context(
+        settings=settings,
+        database=database,
+        processes=LocalProcesses(settings.state / "workloads"),
+        vault=Vault.open(settings.secrets / "vault-key"),
+        hub=HubClient(settings.hub_api_url, settings.secrets / "service-to-hub", cache_s=settings.hub_token_cache_s),
+        capacity=measure(settings.inventory),
+    )
+
+
+def current_context(connection: HTTPConnection) -> Context:
+    return cast(Context, connection.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(current_context)]

@@ -1,0 +1,112 @@
+"""The hub, as the service sees it: whose token is this, and start or stop a server for a user.
+
+Blocking (httpx); call it outside database sessions. A hub that is down raises `Unavailable` with a sentence.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from moorage_service.errors import Conflict, ServiceError, Unavailable
+
+
+@dataclass(frozen=True)
+class HubUser:
+    name: str
+    admin: bool
+    groups: tuple[str, ...]
+    scopes: frozenset[str]
+
+
+class HubClient:
+    def __init__(
+        self, api_url: str, token_file: Path, *, cache_s: float, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx.Client(base_url=api_url, timeout=15, transport=transport)
+        self._token_file = token_file
+        self._cache_s = cache_s
+        self._cache: dict[str, tuple[float, HubUser | None]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def service_token(self) -> str:
+        return self._token_file.read_text().strip()
+
+    def user_for_token(self, token: str) -> HubUser | None:
+        """The token's owner, or None when the hub does not know it. Remembered for `cache_s` seconds."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._cache.get(token)
+            if known is not None and known[0] > now:
+                return known[1]
+        response = self._call("GET", "/user", token=token)
+        user = None
+        if response.status_code == 200:
+            model = response.json()
+            if model.get("kind") == "user":
+                user = HubUser(
+                    name=model["name"],
+                    admin=bool(model.get("admin")),
+                    groups=tuple(model.get("groups") or ()),
+                    scopes=frozenset(model.get("scopes") or ()),
+                )
+        with self._lock:
+            if len(self._cache) > 1000:
+                self._cache.clear()
+            self._cache[token] = (now + self._cache_s, user)
+        return user
+
+    def start_server(self, user: str, server: str, options: Mapping[str, Any], *, token: str) -> None:
+        """Asks the hub to start a named server with the user's own token. Already running: nothing."""
+        response = self._call(
+            "POST", f"/users/{user}/servers/{server}", token=token, json={"user_options": dict(options)}
+        )
+        if response.status_code == 400 and "already running" in response.text:
+            return
+        self._check(response, "start the notebook")
+
+    def stop_server(self, user: str, server: str, *, token: str | None = None) -> None:
+        """Stops a named server; already stopped: nothing."""
+        response = self._call("DELETE", f"/users/{user}/servers/{server}", token=token or self.service_token)
+        if response.status_code in (404, 204, 202) or "not running" in response.text:
+            return
+        self._check(response, "stop the notebook")
+
+    def exchange_code(self, code: str, *, client_id: str, redirect_uri: str) -> str:
+        """OAuth: swaps a code for the user's access token."""
+        response = self._call(
+            "POST",
+            "/oauth2/token",
+            data={"client_id": client_id, "client_secret": self.service_token, "grant_type": "authorization_code",
+                  "code": code, "redirect_uri": redirect_uri},
+        )  # fmt: skip
+        self._check(response, "sign you in")
+        return str(response.json()["access_token"])
+
+    def _call(self, method: str, path: str, *, token: str | None = None, **content: Any) -> httpx.Response:
+        headers = {} if token is None else {"Authorization": f"token {token}"}
+        try:
+            return self._http.request(method, path, headers=headers, **content)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                "The hub does not answer, so nobody can be identified. Try again in a moment; an admin finds its log in the logs folder.",
+                code="hub_unavailable",
+            ) from error
+
+    @staticmethod
+    def _check(response: httpx.Response, action: str) -> None:
+        if response.is_success:
+            return
+        try:
+            detail = str(response.json().get("message") or response.reason_phrase)
+        except ValueError:
+            detail = response.reason_phrase
+        if response.status_code >= 500:
+            raise Unavailable(f"The hub could not {action}: {detail}", code="hub_failed")
+        error: ServiceError = Conflict(f"The hub would not {action}: {detail}", code="hub_refused")
+        raise error

@@ -1,0 +1,92 @@
+"""Signing in to the portal: OAuth with the hub, then a session of our own."""
+
+import hmac
+import secrets
+from datetime import timedelta
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.responses import RedirectResponse
+
+from moorage_service.context import Context, Ctx
+from moorage_service.errors import BadRequest, NotSignedIn
+from moorage_service.identity import sessions
+from moorage_service.identity.users import ensure_user
+from moorage_service.settings import PREFIX
+
+CLIENT_ID = "service-moorage"
+STATE_COOKIE = "moorage-oauth-state"
+
+router = APIRouter(tags=["sign-in"], include_in_schema=False)
+
+
+def redirect_uri() -> str:
+    # A path: the hub knows it the same way, and completes both with its own origin.
+    return f"{PREFIX}/oauth_callback"
+
+
+def to_sign_in(context: Context, after: str) -> RedirectResponse:
+    """Sends the browser to the hub, which sends it back to `oauth_callback`, which sends it to `after` (a path of ours)."""
+    state = secrets.token_urlsafe(24)
+    query = urlencode({"client_id": CLIENT_ID, "redirect_uri": redirect_uri(), "response_type": "code", "state": state})
+    response = RedirectResponse(f"{context.settings.public_url}/hub/api/oauth2/authorize?{query}", status_code=302)
+    value = f"{state}:{after if after.startswith(PREFIX + '/') else PREFIX + '/'}"
+    response.set_cookie(
+        STATE_COOKIE, value, max_age=600, path=PREFIX, httponly=True, samesite="lax", secure=_secure(context)
+    )
+    return response
+
+
+@router.get("/oauth_callback")
+def callback(context: Ctx, request: Request, code: str = "", state: str = "", error: str = "") -> RedirectResponse:
+    if error:
+        raise NotSignedIn(f"The hub did not sign you in: {error[:200]}. Open the portal again.")
+    expected, _, after = request.cookies.get(STATE_COOKIE, "").partition(":")
+    if not expected or not hmac.compare_digest(expected, state):
+        raise BadRequest(
+            "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
+            field="state",
+        )
+    token = context.hub.exchange_code(code, client_id=CLIENT_ID, redirect_uri=redirect_uri())
+    known = context.hub.user_for_token(token)
+    if known is None:
+        raise NotSignedIn("The hub does not know the token it has just given. Open the portal again.")
+    now = context.clock()
+    with context.database.begin() as session:
+        user = ensure_user(
+            session, context.settings, name=known.name, admin=known.admin, groups=known.groups, clock=context.clock
+        )
+        cookie = sessions.create(
+            session,
+            user_id=user.id,
+            sealed_token=context.vault.seal(token),
+            expires_at=now + timedelta(seconds=context.settings.session_s),
+        )
+    response = RedirectResponse(after, status_code=302)
+    response.delete_cookie(STATE_COOKIE, path=PREFIX)
+    response.set_cookie(
+        sessions.COOKIE,
+        cookie,
+        max_age=int(context.settings.session_s),
+        path=PREFIX,
+        httponly=True,
+        samesite="lax",
+        secure=_secure(context),
+    )
+    return response
+
+
+@router.get("/sign-out")
+def sign_out(context: Ctx, request: Request) -> RedirectResponse:
+    """Ends the session here and at the hub."""
+    cookie = request.cookies.get(sessions.COOKIE)
+    if cookie:
+        with context.database.begin() as session:
+            sessions.end(session, cookie)
+    response = RedirectResponse("/hub/logout", status_code=302)
+    response.delete_cookie(sessions.COOKIE, path=PREFIX)
+    return response
+
+
+def _secure(context: Context) -> bool:
+    return context.settings.public_url.startswith("https://")

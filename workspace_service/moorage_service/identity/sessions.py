@@ -1,0 +1,66 @@
+"""The portal's browser sessions: a random cookie, its hash in the store, the user's hub token sealed beside it."""
+
+import os
+import secrets
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from moorage_service.errors import Forbidden
+from moorage_service.identity.tokens import hashed
+from moorage_service.settings import Settings
+from moorage_service.store.tables import SessionRow
+
+COOKIE = "moorage-session"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def create(session: Session, *, user_id: str, sealed_token: bytes, expires_at: datetime) -> str:
+    """Returns the cookie's value."""
+    cookie = secrets.token_urlsafe(32)
+    session.add(SessionRow(hash=hashed(cookie), user_id=user_id, hub_token=sealed_token, expires_at=expires_at))
+    session.execute(delete(SessionRow).where(SessionRow.expires_at < expires_at - timedelta(days=60)))
+    return cookie
+
+
+def find(session: Session, cookie: str, *, now: datetime) -> SessionRow | None:
+    row = session.scalar(select(SessionRow).where(SessionRow.hash == hashed(cookie)))
+    return row if row is not None and row.expires_at > now else None
+
+
+def end(session: Session, cookie: str) -> None:
+    session.execute(delete(SessionRow).where(SessionRow.hash == hashed(cookie)))
+
+
+def refuse_cross_site(request: HTTPConnection, settings: Settings) -> None:
+    """A change, or a websocket, must come from a page of our own origin."""
+    if request.scope.get("method") in SAFE:  # a websocket has no method
+        return
+    origin = request.headers.get("origin")
+    host = request.headers.get("host", "")
+    allowed = {urlsplit(settings.public_url).netloc, host}
+    if origin is None or urlsplit(origin).netloc not in allowed:
+        raise Forbidden(
+            "This request came from another site's page, so it was not carried out. Use the portal's own page."
+        )
+
+
+def spawner_token(settings: Settings) -> str:
+    return _read_or_make(settings.secrets / "hub-to-service")
+
+
+@cache
+def _read_or_make(path: Path) -> str:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(handle, "w") as file:
+        file.write(token)
+    return token

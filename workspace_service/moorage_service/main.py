@@ -1,0 +1,36 @@
+"""`python -m moorage_service.main`: reads the settings once and serves until it is told to stop."""
+
+import logging
+import os
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from moorage_service.app import create_app
+from moorage_service.context import make_context
+from moorage_service.settings import load
+
+
+def main() -> None:
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = load()
+    except (ValidationError, KeyError) as error:
+        sys.exit(f"moorage-service: the settings can't be used. {error}")
+    context = make_context(settings)
+    # Access lines would hold one-use codes and fill the disk with agents' reports.
+    uvicorn.run(
+        create_app(context),
+        host=settings.host,
+        port=settings.port,
+        log_level="info",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Notebooks: admitted for the hub's spawner, observed through their shims."""

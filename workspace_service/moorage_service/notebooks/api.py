@@ -1,0 +1,70 @@
+"""Notebooks: for the hub's spawner, and for their owners."""
+
+from fastapi import APIRouter
+
+from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Size, WorkloadKind
+from moorage_service.context import Ctx
+from moorage_service.errors import Forbidden
+from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
+from moorage_service.ledger.resources import of_size
+from moorage_service.notebooks import operations
+from moorage_service.projects.access import find_project
+from moorage_service.workloads import operations as workloads
+
+router = APIRouter(tags=["notebooks"])
+
+
+@router.post("/notebooks", status_code=201)
+def admit(context: Ctx, caller: RequireSpawner, request: NotebookRequest) -> NotebookAdmission:
+    """Admission: the spawner asks before it starts a server. 409 with a refusal when a limit leaves no room."""
+    operations.end_stale(context, request)
+    return operations.admit(context, request)
+
+
+@router.post("/notebooks/{workload_id}/observations", status_code=204)
+def observe(context: Ctx, caller: RequireSpawner, workload_id: str, observation: NotebookObservation) -> None:
+    operations.observe(context, workload_id, observation)
+
+
+@router.post("/projects/{slug}/notebook", status_code=202)
+def start(context: Ctx, caller: RequireUser, slug: str, size: Size) -> dict[str, str]:
+    """Asks the hub to start my notebook of this project; `GET /notebooks` shows how it goes."""
+    start_server(context, caller, slug, size)
+    return {"url": f"/user/{caller.name}/{slug}/"}
+
+
+def start_server(context: Ctx, caller: Caller, slug: str, size: Size) -> None:
+    """Raises Forbidden for a caller whose credential can't act at the hub (a notebook's own token)."""
+    if caller.hub_token is None:
+        raise Forbidden(
+            "A notebook's own token can't start notebooks. Use the portal, or a token from the hub's token page."
+        )
+    with context.database.read() as session:
+        find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
+    of_size(size)
+    options = {"project": slug, "cpu": size.cpu, "memory": size.memory, "gpu": size.gpu, "gpu_type": size.gpu_type}
+    context.hub.start_server(caller.name, slug, options, token=caller.hub_token)
+
+
+@router.get("/notebooks")
+def list_notebooks(context: Ctx, caller: RequireUser, ended: bool = False) -> list[Notebook]:
+    with context.database.read() as session:
+        rows = workloads.list_workloads(session, owner_id=caller.user_id, kind=WorkloadKind.NOTEBOOK, alive=not ended)
+        return [operations.to_wire(session, row) for row in rows]
+
+
+@router.get("/notebooks/{workload_id}")
+def show(context: Ctx, caller: RequireUser, workload_id: str) -> Notebook:
+    with context.database.read() as session:
+        row = workloads.find_own(session, caller, workload_id, kind=WorkloadKind.NOTEBOOK)
+        return operations.to_wire(session, row, with_events=True)
+
+
+@router.delete("/notebooks/{workload_id}", status_code=202)
+def stop(context: Ctx, caller: RequireUser, workload_id: str) -> Notebook:
+    with context.database.begin() as session:
+        workloads.find_own(session, caller, workload_id, kind=WorkloadKind.NOTEBOOK)
+        row = workloads.stop(session, caller, workload_id, now=context.clock())
+        answer = operations.to_wire(session, row)
+    context.wakeup.notify()
+    return answer

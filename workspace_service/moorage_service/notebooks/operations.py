@@ -1,0 +1,160 @@
+"""Admitting a notebook for the spawner, hearing what it saw, and stopping it."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Phase, Size, WorkloadKind
+from moorage_service.context import Context
+from moorage_service.errors import Conflict
+from moorage_service.identity import users
+from moorage_service.identity.tokens import issue_token
+from moorage_service.ledger import admission
+from moorage_service.ledger.resources import in_words, of_size
+from moorage_service.metrics import ADMITTED
+from moorage_service.projects import secrets
+from moorage_service.projects.access import find_project
+from moorage_service.store.tables import ProjectRow, UserRow, WorkloadRow
+from moorage_service.workloads import lifecycle
+from moorage_service.workloads import operations as workloads
+
+
+def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
+    """One transaction: the user, the project, the workload's row and its reservation, or none of them."""
+    with context.database.begin() as session:
+        now = context.clock()
+        user = users.ensure_user(
+            session,
+            context.settings,
+            name=request.user,
+            admin=request.admin,
+            groups=tuple(request.groups),
+            clock=context.clock,
+        )
+        project = find_project(session, request.project, user_id=user.id, admin=user.admin, at_least="editor")
+        environment = _environment_of(project)
+        _refuse_second(session, user, project)
+        amounts = of_size(request.size)
+        workload = lifecycle.new_workload(
+            session, kind=WorkloadKind.NOTEBOOK, name=project.slug, owner_id=user.id, project_id=project.id, now=now,
+            environment=environment,
+            details={"size": asdict(request.size)},
+        )  # fmt: skip
+        reservation = admission.admit(
+            session,
+            context.capacity,
+            workload,
+            amounts,
+            now=now,
+            lease_s=context.settings.admission_lease_s,
+            show_others=user.admin,
+        )
+        holds = ", ".join(in_words(name, units) for name, units in amounts.items())
+        lifecycle.record(session, workload.id, "notebook.admitted", f"Admitted: it holds {holds}.", now=now)
+        token = issue_token(session, workload)
+        answer = NotebookAdmission(
+            workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
+            environment_path=str(context.settings.state / "environments" / environment),
+            project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=user.uid,
+            gpu_devices=list(reservation.gpus),
+            environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id),
+        )  # fmt: skip
+    users.ensure_home(context.settings, user)
+    ADMITTED.labels("notebook").inc()
+    context.wakeup.notify()
+    return answer
+
+
+def _environment_of(project: ProjectRow) -> str:
+    if project.environment is None:
+        raise Conflict(
+            f"Project {project.slug!r} has no environment yet. Its build is shown on the project's page; "
+            f"build it there or with `moorage project build {project.slug}`, then start again.",
+            code="environment_missing",
+        )
+    return project.environment
+
+
+def _refuse_second(session: Session, user: UserRow, project: ProjectRow) -> None:
+    other = session.scalar(
+        select(WorkloadRow).where(
+            WorkloadRow.kind == "notebook",
+            WorkloadRow.owner_id == user.id,
+            WorkloadRow.project_id == project.id,
+            WorkloadRow.ended_at.is_(None),
+        )
+    )
+    if other is None:
+        return
+    # The hub asks again only when its own server is gone: what is left of the old one ends first.
+    raise Conflict(
+        f"Your earlier notebook of project {project.slug!r} is still {other.phase}. Start again in a few seconds.",
+        code="notebook_exists",
+    )
+
+
+def end_stale(context: Context, request: NotebookRequest) -> None:
+    """The hub starts a server, so none of its earlier ones counts: ask what is left of it to end."""
+    with context.database.begin() as session:
+        rows = session.scalars(
+            select(WorkloadRow)
+            .join(UserRow, UserRow.id == WorkloadRow.owner_id)
+            .join(ProjectRow, ProjectRow.id == WorkloadRow.project_id)
+            .where(
+                WorkloadRow.kind == "notebook", WorkloadRow.ended_at.is_(None), WorkloadRow.target == "running",
+                UserRow.hub_name == request.user, ProjectRow.slug == request.project,
+            )
+        ).all()  # fmt: skip
+        for row in rows:
+            lifecycle.ask_to_end(
+                session, row, now=context.clock(), reason="A new start of this notebook was asked for."
+            )
+    if rows:
+        context.wakeup.notify()
+
+
+def _archive(context: Context, project: ProjectRow) -> str | None:
+    if project.files is None:
+        return None
+    path: Path = context.settings.state / "snapshots" / "projects" / f"{project.files}.tar"
+    return str(path)
+
+
+def observe(context: Context, workload_id: str, observation: NotebookObservation) -> None:
+    """What the spawner saw. Gone and failed are only hints: the shim's record decides, at once."""
+    with context.database.begin() as session:
+        workload = session.get(WorkloadRow, workload_id)
+        if workload is None or workload.kind != "notebook" or workload.ended_at is not None:
+            return
+        now = context.clock()
+        if observation.state in ("starting", "ready"):
+            admission.bind(session, workload.id)
+        if observation.url is not None:
+            workload.details = {**workload.details, "url": observation.url}
+        if workload.target == "running":
+            if observation.state == "starting" and workload.phase in (Phase.PENDING, Phase.STARTING):
+                lifecycle.enter(
+                    session, workload, Phase.STARTING, now=now, reason=observation.message, code="notebook.starting"
+                )
+            elif observation.state == "ready":
+                lifecycle.enter(session, workload, Phase.READY, now=now)
+            elif observation.state in ("failed", "gone"):
+                reason = observation.message or (
+                    "The notebook did not start." if observation.state == "failed" else "Stopped."
+                )
+                if observation.state == "failed":
+                    workload.details = {**workload.details, "failure": reason}
+                lifecycle.ask_to_end(session, workload, now=now, reason=reason)
+    context.wakeup.notify()
+
+
+def to_wire(session: Session, workload: WorkloadRow, *, with_events: bool = False) -> Notebook:
+    return Notebook(
+        **workloads.common_fields(session, workload),
+        size=Size(**workload.details["size"]),
+        environment=workload.environment,
+        url=workload.details.get("url") if workload.phase == Phase.READY.value else None,
+        events=workloads.events_of(session, workload.id) if with_events else [],
+    )

@@ -1,0 +1,1 @@
+"""Projects: members, secrets, files, and builds of their environments."""

@@ -1,0 +1,1 @@
+"""The loop that makes what is into what should be."""

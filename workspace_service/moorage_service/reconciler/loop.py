@@ -1,0 +1,105 @@
+"""Level-triggered: every live workload of a kind is compared with what is observed, on changes and on a timer.
+
+One thread per kind, so that no kind waits for another. A step that raises is logged with its traceback and tried again later and later
+(never a crash loop); its workload says so in words after three failures in a row.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import select
+
+from moorage.wire import WorkloadKind
+from moorage_service.context import Context
+from moorage_service.metrics import LIVE, RECONCILE, RECONCILE_FAILED
+from moorage_service.store.tables import WorkloadRow
+from moorage_service.workloads import lifecycle
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[Context, str], None]
+TOLD_AFTER = 3
+LONGEST_PAUSE_S = 60.0
+
+
+class Reconciler:
+    """Runs `step(context, workload_id)` for each live workload of one kind. `start` and `stop` it once."""
+
+    def __init__(self, context: Context, kind: WorkloadKind, step: Step) -> None:
+        self.kind = kind
+        self._context = context
+        self._step = step
+        self._failures: dict[str, tuple[int, float]] = {}  # workload -> failures in a row, not again before
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=f"reconcile-{kind.value}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._context.wakeup.notify()
+        self._thread.join(timeout=30)
+
+    def run_once(self) -> None:
+        """One pass over all live workloads of the kind."""
+        with RECONCILE.labels(self.kind.value).time():
+            for workload_id in self._live():
+                if self._stopping.is_set():
+                    return
+                self._reconcile(workload_id)
+
+    def _loop(self) -> None:
+        seen = -1
+        while not self._stopping.is_set():
+            changes = self._context.wakeup.changes
+            try:
+                self.run_once()
+            except Exception:
+                log.exception("reconcile pass of kind %s failed", self.kind.value)
+            seen = changes
+            self._context.wakeup.wait(seen, self._context.settings.reconcile_s)
+
+    def _live(self) -> list[str]:
+        with self._context.database.read() as session:
+            ids = list(
+                session.scalars(
+                    select(WorkloadRow.id)
+                    .where(WorkloadRow.kind == self.kind.value, WorkloadRow.ended_at.is_(None))
+                    .order_by(WorkloadRow.created_at)
+                )
+            )
+        LIVE.labels(self.kind.value).set(len(ids))
+        self._failures = {key: value for key, value in self._failures.items() if key in ids}
+        return ids
+
+    def _reconcile(self, workload_id: str) -> None:
+        failures, not_before = self._failures.get(workload_id, (0, 0.0))
+        if time.monotonic() < not_before:
+            return
+        try:
+            self._step(self._context, workload_id)
+        except Exception as error:
+            log.exception("reconciling %s failed", workload_id)
+            RECONCILE_FAILED.labels(self.kind.value).inc()
+            failures += 1
+            pause = min(LONGEST_PAUSE_S, self._context.settings.reconcile_s * 2**failures)
+            self._failures[workload_id] = (failures, time.monotonic() + pause)
+            if failures == TOLD_AFTER:
+                self._tell(workload_id, error)
+        else:
+            self._failures.pop(workload_id, None)
+
+    def _tell(self, workload_id: str, error: Exception) -> None:
+        message = (
+            f"Moorage has trouble with this workload and keeps trying ({type(error).__name__}). "
+            "An admin finds the cause in the service's log."
+        )
+        with self._context.database.begin() as session:
+            lifecycle.record(session, workload_id, "reconcile.trouble", message, now=self._context.clock())
+
+
+def make_reconcilers(context: Context, steps: Mapping[WorkloadKind, Step]) -> list[Reconciler]:
+    return [Reconciler(context, kind, step) for kind, step in steps.items()]

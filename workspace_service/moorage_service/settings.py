@@ -1,0 +1,123 @@
+"""The service's settings: one typed object, from `<state>/settings.yaml` (its `service:` part) plus environment.
+
+Environment variables are `MOORAGE_SERVICE_<NAME>`; they win over the file. Durations are in seconds.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "/services/moorage"
+
+
+class SizeSetting(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    cpu: float = Field(description="Cores.")
+    memory: int = Field(description="Bytes.")
+
+
+class Inventory(BaseModel):
+    """What this machine lends. What is left out is measured."""
+
+    model_config = ConfigDict(extra="forbid")
+    cpu: float | None = Field(None, description="Cores; measured, times `cpu_overcommit`, when left out.")
+    memory: int | None = Field(None, description="Bytes; 90 % of the machine's when left out.")
+    gpus: dict[str, str] | None = Field(
+        None, description="Device as CUDA_VISIBLE_DEVICES names it -> type, e.g. {'0': 'h200'}."
+    )
+    cpu_overcommit: float = Field(4.0, description="Cores lent per core there is: notebooks idle most of the time.")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="MOORAGE_SERVICE_", env_nested_delimiter="__", extra="forbid")
+
+    state: Path = Field(description="The state folder.")
+    host: str = Field("127.0.0.1", description="Address the service listens on.")
+    port: int = Field(8090, description="Port the service listens on; fixed for an installation.")
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="What a browser uses to reach the proxy, without a trailing slash."
+    )
+    hub_api_url: str = Field("http://127.0.0.1:8081/hub/api", description="The hub's API as the service reaches it.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; SQLite in the state folder when left out.")
+    inventory: Inventory = Field(default_factory=Inventory, description="What this machine lends to workloads.")
+    uid_first: int = Field(61000, description="First uid allotted to a user, when run as root.")
+    uid_count: int = Field(4000, description="How many uids are set aside for users.")
+    builder_uid_first: int = Field(
+        65600, description="First uid of the throwaway identities that builds run under, when run as root."
+    )
+    python_versions: dict[str, str] = Field(
+        default_factory=dict,
+        description="Python versions projects may name -> interpreter; the service's own when empty.",
+    )
+    uv: str = Field("uv", description="The uv program that builds environments.")
+    client_wheel: Path | None = Field(
+        None, description="The `moorage` wheel that is put into every project environment."
+    )
+    server_python: Path | None = Field(
+        None, description="Interpreter of the server environment, which runs notebooks through papermill."
+    )
+    notebook_size: SizeSetting = Field(
+        default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30),
+        description="A notebook's size unless asked otherwise.",
+    )
+    run_size: SizeSetting = Field(
+        default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30), description="A run's size unless asked otherwise."
+    )
+    head_size: SizeSetting = Field(
+        default_factory=lambda: SizeSetting(cpu=0.5, memory=1 << 30), description="What a cluster's head takes."
+    )
+    max_workers: int = Field(16, description="Most workers one cluster may ask for.")
+    port_first: int = Field(24100, description="First port of the blocks given to clusters.")
+    port_blocks: int = Field(64, description="How many clusters may hold a port block at once.")
+    reconcile_s: float = Field(1.0, description="Longest pause between two reconcile passes.")
+    admission_lease_s: float = Field(
+        120.0, description="How long an admitted workload may hold its reservation before it starts."
+    )
+    stop_grace_s: float = Field(10.0, description="Between asking a process to end and ending it.")
+    scale_idle_s: float = Field(20.0, description="How long a worker above the minimum is idle before it is retired.")
+    agent_interval_s: float = Field(1.0, description="Between two reports of a cluster's agent.")
+    start_timeout_s: float = Field(180.0, description="How long a cluster may take to become ready.")
+    schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
+    session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
+    hub_token_cache_s: float = Field(10.0, description="How long a hub token's owner is remembered.")
+    seed_starter: bool = Field(True, description="Create the starter project at the first start.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The file comes in as keyword arguments (see `load`), so the environment must win over them.
+        return env_settings, init_settings
+
+    @property
+    def secrets(self) -> Path:
+        return self.state / "secrets"
+
+    @property
+    def url(self) -> str:
+        """The service's own address with its prefix: what workloads on this machine call."""
+        return f"http://{self.host}:{self.port}{PREFIX}"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.state / 'database' / 'service.sqlite'}"
+
+
+def load(**given: Any) -> Settings:
+    """Reads the settings once: `given` < file < environment. Raises pydantic.ValidationError naming each bad field."""
+    state = Path(given.get("state") or os.environ["MOORAGE_SERVICE_STATE"])
+    file = state / "settings.yaml"
+    from_file: dict[str, Any] = {}
+    if file.exists():
+        document = yaml.safe_load(file.read_text()) or {}
+        from_file = document.get("service") or {}
+    return Settings(**{**given, **from_file, "state": state})

@@ -1,0 +1,1 @@
+"""The store: what should be, and what was last seen."""

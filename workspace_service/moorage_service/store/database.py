@@ -1,0 +1,59 @@
+"""Sessions on SQLite or PostgreSQL.
+
+`begin()` is a write transaction: on SQLite it takes the write lock at once (BEGIN IMMEDIATE), for SQLAlchemy drops
+FOR UPDATE there silently, and a transaction that reads first and writes later would fail as busy. `read()` never writes.
+No network call and no file work belongs inside either.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+from moorage_service.store.tables import Table
+
+
+class Database:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        sqlite = url.startswith("sqlite")
+        if sqlite:
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, pool_pre_ping=not sqlite)
+        if sqlite:
+            _prepare_sqlite(self.engine)
+        self._write = sessionmaker(self.engine.execution_options(moorage_write=True), expire_on_commit=False)
+        self._read = sessionmaker(self.engine, expire_on_commit=False)
+
+    def migrate(self) -> None:
+        """Brings the schema to this program's version."""
+        Table.metadata.create_all(self.engine)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        with self._write.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with self._read() as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        write = connection.get_execution_options().get("moorage_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

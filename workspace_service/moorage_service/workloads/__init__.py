@@ -1,0 +1,1 @@
+"""What every kind of workload shares: phases, events, seeing and stopping."""

@@ -1,0 +1,88 @@
+"""Changes of a workload's row, each with its event, in the caller's write transaction.
+
+`ended` is called only when nothing of the workload is observed any more: it releases the reservation and kills its tokens.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from moorage.wire import Phase, WorkloadKind
+from moorage_service.ledger import admission
+from moorage_service.metrics import ENDED, TIME_TO_READY
+from moorage_service.store.tables import EventRow, TokenRow, WorkloadRow, new_id
+
+PREFIXES = {WorkloadKind.NOTEBOOK: "nb", WorkloadKind.CLUSTER: "cl", WorkloadKind.RUN: "run"}
+
+
+def new_workload(
+    session: Session, *, kind: WorkloadKind, name: str, owner_id: str, project_id: str, now: datetime, phase: Phase = Phase.PENDING,
+    environment: str | None = None, parent_id: str | None = None, details: dict[str, Any] | None = None,
+) -> WorkloadRow:  # fmt: skip
+    """A row in the session, not yet admitted: call `ledger.admission.admit` in the same transaction."""
+    workload = WorkloadRow(
+        id=new_id(PREFIXES[kind]), kind=kind.value, name=name, owner_id=owner_id, project_id=project_id, parent_id=parent_id,
+        target="running", phase=phase.value, environment=environment, details=details or {}, created_at=now,
+    )  # fmt: skip
+    session.add(workload)
+    return workload
+
+
+def record(
+    session: Session, workload_id: str, code: str, message: str, *, now: datetime, actor: str | None = None
+) -> None:
+    """One line of history, for the owner to read."""
+    session.add(EventRow(workload_id=workload_id, at=now, code=code, message=message, actor=actor))
+
+
+def enter(
+    session: Session, workload: WorkloadRow, phase: Phase, *, now: datetime, code: str | None = None, reason: str | None = None,
+    actor: str | None = None,
+) -> bool:  # fmt: skip
+    """Moves the workload to `phase` with a reason in words; the same phase and reason again changes nothing (False)."""
+    if workload.phase == phase.value and workload.reason == reason:
+        return False
+    changed = workload.phase != phase.value
+    workload.phase, workload.reason_code, workload.reason = phase.value, code, reason
+    if phase is Phase.STARTING and workload.started_at is None:
+        workload.started_at = now
+    if phase in (Phase.READY, Phase.RUNNING) and workload.ready_at is None:
+        workload.ready_at = now
+        TIME_TO_READY.labels(workload.kind).observe((now - workload.created_at).total_seconds())
+    if changed or reason is not None:
+        message = reason or f"The {workload.kind} is {phase.value}."
+        record(session, workload.id, code or f"{workload.kind}.{phase.value}", message, now=now, actor=actor)
+    return True
+
+
+def ask_to_end(
+    session: Session, workload: WorkloadRow, *, now: datetime, reason: str, actor: str | None = None
+) -> None:
+    """Sets the target to gone; the reconciler does the rest. Already ending or ended: nothing."""
+    if workload.target == "gone" or workload.ended_at is not None:
+        return
+    workload.target = "gone"
+    if workload.phase != Phase.QUEUED.value:
+        enter(session, workload, Phase.STOPPING, now=now, code=f"{workload.kind}.stopping", reason=reason, actor=actor)
+
+
+def ended(
+    session: Session,
+    workload: WorkloadRow,
+    phase: Phase,
+    *,
+    now: datetime,
+    code: str | None = None,
+    reason: str | None = None,
+) -> None:
+    """The workload is observed gone: final phase, reservation released, tokens dead. Already ended: nothing."""
+    if workload.ended_at is not None:
+        return
+    workload.target = "gone"
+    enter(session, workload, phase, now=now, code=code, reason=reason)
+    workload.ended_at = now
+    admission.release(session, workload.id, now=now)
+    session.execute(delete(TokenRow).where(TokenRow.workload_id == workload.id))
+    ENDED.labels(workload.kind, phase.value).inc()

@@ -1,0 +1,86 @@
+"""Seeing workloads and stopping them, whatever their kind. Someone else's is not found."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from moorage.wire import Event, Phase, Workload, WorkloadKind
+from moorage_service.clock import optional_text, to_text
+from moorage_service.errors import NotFound
+from moorage_service.identity.callers import Caller
+from moorage_service.ledger.resources import from_units
+from moorage_service.store.tables import EventRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
+from moorage_service.workloads import lifecycle
+
+
+def find_own(session: Session, caller: Caller, workload_id: str, *, kind: WorkloadKind | None = None) -> WorkloadRow:
+    """The caller's own workload, or any for an admin. A run finds itself and its own cluster. Else NotFound."""
+    workload = session.get(WorkloadRow, workload_id)
+    if workload is None or (kind is not None and workload.kind != kind.value) or not _may_see(caller, workload):
+        noun = "workload" if kind is None else kind.value
+        raise NotFound(f"There is no {noun} {workload_id!r} of yours.")
+    return workload
+
+
+def _may_see(caller: Caller, workload: WorkloadRow) -> bool:
+    if caller.workload_kind in ("cluster", "run"):
+        return caller.workload_id in (workload.id, workload.parent_id)
+    return caller.admin or workload.owner_id == caller.user_id
+
+
+def common_fields(session: Session, workload: WorkloadRow) -> dict[str, Any]:
+    """The fields of `moorage.wire.Workload`, for it and its subclasses."""
+    reservation = session.get(ReservationRow, workload.id)
+    holds = {} if reservation is None or reservation.released_at is not None else reservation.amounts
+    return {
+        "id": workload.id,
+        "kind": WorkloadKind(workload.kind),
+        "name": workload.name,
+        "owner": session.get_one(UserRow, workload.owner_id).hub_name,
+        "project": session.get_one(ProjectRow, workload.project_id).slug,
+        "phase": Phase(workload.phase),
+        "reason_code": workload.reason_code,
+        "reason": workload.reason,
+        "holds": {name: from_units(name, units) for name, units in sorted(holds.items())},
+        "created_at": to_text(workload.created_at),
+        "ready_at": optional_text(workload.ready_at),
+        "ended_at": optional_text(workload.ended_at),
+    }
+
+
+def to_wire(session: Session, workload: WorkloadRow) -> Workload:
+    return Workload(**common_fields(session, workload))
+
+
+def events_of(session: Session, workload_id: str, *, most: int = 500) -> list[Event]:
+    """Oldest first; the latest `most`."""
+    rows = session.scalars(
+        select(EventRow).where(EventRow.workload_id == workload_id).order_by(EventRow.id.desc()).limit(most)
+    )
+    return [
+        Event(at=to_text(row.at), code=row.code, message=row.message, actor=row.actor) for row in reversed(rows.all())
+    ]
+
+
+def list_workloads(
+    session: Session, *, owner_id: str | None, kind: WorkloadKind | None = None, alive: bool = True, most: int = 200
+) -> list[WorkloadRow]:
+    """Newest first. `owner_id` None: everybody's (for admins). `alive` False: ended ones as well."""
+    query = select(WorkloadRow).order_by(WorkloadRow.created_at.desc()).limit(most)
+    if owner_id is not None:
+        query = query.where(WorkloadRow.owner_id == owner_id)
+    if kind is not None:
+        query = query.where(WorkloadRow.kind == kind.value)
+    if alive:
+        query = query.where(WorkloadRow.ended_at.is_(None))
+    return list(session.scalars(query))
+
+
+def stop(session: Session, caller: Caller, workload_id: str, *, now: datetime) -> WorkloadRow:
+    """Asks the caller's workload (any, for an admin) to end; what it holds is released once it is gone."""
+    workload = find_own(session, caller, workload_id)
+    reason = "Stopped by its owner." if caller.user_id == workload.owner_id else f"Stopped by the admin {caller.name}."
+    lifecycle.ask_to_end(session, workload, now=now, reason=reason, actor=caller.name)
+    return workload
