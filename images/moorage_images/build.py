@@ -1,0 +1,201 @@
+"""Builds an environment: lock, install, compile, seal, record. Built once, immutable, shared where it may be.
+
+Two kinds of build. From wheels alone: no package's code runs before the environment is complete, so that the download
+cache and the result are shared by all projects. With sources: a package's own code runs, so that cache and result
+belong to this build and this project alone.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from moorage_images import environments
+from moorage_images.environments import EnvironmentRecord
+from moorage_images.errors import BuildCancelledError, BuildError
+from moorage_images.plan import EnvironmentPlan, Lock, digest, install_lines
+from moorage_images.resolve import NoWheelError, one_line, resolve
+from moorage_images.sandbox import Account, Log, Sandbox
+from moorage_images.seal import remove, seal
+
+INSTALL_TIMEOUT_S = 3600.0
+_KERNEL_STARTS = "import ipykernel.kernelapp, moorage"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlaces:
+    """Where builds happen, and with what. All below the state folder; the caller gives them once."""
+
+    environments: Path  # complete ones; readable by every uid
+    cache: Path  # wheels, shared by all builds that run no package's code
+    scratch: Path  # working folders of builds; each is removed at its end
+    uv: Path
+    accounts: range | None  # uids for builds when root: the first for wheels, the others for sources; None: our own
+    network: Mapping[str, str]  # what reaches the package index: sandbox.network_environment(os.environ)
+
+
+def build(
+    plan: EnvironmentPlan, project: str, places: BuildPlaces, *, log: Log, cancel: threading.Event
+) -> EnvironmentRecord:
+    """The complete environment of `plan`; at once if it exists already. `project` is the project's id.
+
+    Raises BuildError or BuildCancelledError; nothing half-made is left then. One build at a time on a machine.
+    """
+    places.environments.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with _alone(places.environments, cancel):
+        try:
+            return _build(plan, project, places, log, cancel)
+        except OSError as error:
+            raise BuildError(f"The environment can't be built: {error}. An admin has to look at the disk.") from error
+
+
+def _build(
+    plan: EnvironmentPlan, project: str, places: BuildPlaces, log: Log, cancel: threading.Event
+) -> EnvironmentRecord:
+    log(f"Resolving {len(plan.requirements)} requirements for Python {plan.interpreter.version}.")
+    try:
+        with _wheel_sandbox(places) as sandbox:
+            lock = resolve(plan, sandbox, places.uv, from_source=False, log=_indented(log), cancel=cancel)
+            return _complete(plan, lock, project, places, sandbox, log, cancel)
+    except NoWheelError:
+        log("Some package has no wheel for this Python: building from source, for this project alone.")
+    with _source_sandbox(places) as sandbox:
+        lock = resolve(plan, sandbox, places.uv, from_source=True, log=_indented(log), cancel=cancel)
+        return _complete(plan, lock, project, places, sandbox, log, cancel)
+
+
+def _complete(
+    plan: EnvironmentPlan,
+    lock: Lock,
+    project: str,
+    places: BuildPlaces,
+    sandbox: Sandbox,
+    log: Log,
+    cancel: threading.Event,
+) -> EnvironmentRecord:
+    name = digest(plan, lock, project)
+    there = environments.read(places.environments, name)
+    if there is not None:
+        log(f"Environment {name} is there already, with exactly these versions.")
+        return there
+    folder = environments.path_of(places.environments, name)
+    remove(folder)  # what a killed build left
+    try:
+        sandbox.give(folder, 0o755)
+        _install(plan, lock, folder, sandbox, places.uv, log, cancel)
+        sandbox.end_processes()
+        log("Checking the environment, and closing it for writing.")
+        seal(folder, plan.interpreter, owner=None if sandbox.account is None else (os.getuid(), os.getgid()))
+        _try_kernel(folder, places, log, cancel)
+        record = EnvironmentRecord(
+            digest=name,
+            python=plan.interpreter.version,
+            architecture=plan.interpreter.architecture,
+            created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            from_source=lock.from_source,
+            packages=environments.installed(folder),
+            lock=lock.text,
+        )
+        environments.write(places.environments, record)
+    except BaseException:  # an interrupt, too, must leave nothing half-made
+        sandbox.end_processes()
+        remove(folder)
+        raise
+    log(f"Environment {name} is ready: Python {record.python}, {len(record.packages)} packages.")
+    return record
+
+
+def _install(
+    plan: EnvironmentPlan,
+    lock: Lock,
+    folder: Path,
+    sandbox: Sandbox,
+    uv: Path,
+    log: Log,
+    cancel: threading.Event,
+) -> None:
+    base = plan.interpreter.path
+    wheel = sandbox.write(plan.client.path.name, plan.client.path.read_bytes())
+    wanted = sandbox.write("install.txt", install_lines(plan, lock, wheel))
+    python = folder / "bin" / "python"
+    log(f"Installing {len(lock.text.split('=='))} packages.")
+    make: list[str | Path] = [uv, "venv", "--no-project", "--allow-existing", "--python", base, folder]
+    install: list[str | Path] = [uv, "pip", "install", "--python", python, "--no-deps", "--require-hashes"]
+    install += ["--link-mode", "copy", "--no-compile-bytecode", "-r", wanted]
+    if not lock.from_source:
+        install.append("--no-build")
+    for argv in (make, install):
+        said: list[str] = []
+        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, INSTALL_TIMEOUT_S)
+        if code != 0:
+            raise BuildError(f"The packages can't be installed: {one_line(said)} The build's log has the rest.")
+    log("Compiling to bytecode.")
+    # By the base interpreter without `site`: the environment's own would run the .pth files of its packages.
+    # Unchecked hashes: the tree never changes, so nobody has to compare times. Files of other Pythons fail; so be it.
+    compile_: list[str | Path] = [base, "-I", "-S", "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1)]
+    compile_ += ["--invalidation-mode", "unchecked-hash", folder / "lib"]
+    sandbox.run(compile_, lambda _line: None, cancel, INSTALL_TIMEOUT_S)
+
+
+def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.Event) -> None:
+    """An environment whose kernel can't start is never given to anyone."""
+    said: list[str] = []
+    with _source_sandbox(places) as sandbox:
+        argv: list[str | Path] = [folder / "bin" / "python", "-I", "-c", _KERNEL_STARTS]
+        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, 300.0)
+    if code != 0:
+        raise BuildError(
+            f"A kernel can't start in the environment: {one_line(said)} Correct `packages` and build again."
+        )
+
+
+def _wheel_sandbox(places: BuildPlaces) -> Sandbox:
+    account = None if places.accounts is None else Account(places.accounts[0], places.accounts[0])
+    places.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if account is not None:
+        os.chown(places.cache, account.uid, account.gid)
+    return _sandbox(places, account, {"UV_CACHE_DIR": str(places.cache)})
+
+
+def _source_sandbox(places: BuildPlaces) -> Sandbox:
+    account = None
+    if places.accounts is not None:
+        uid = places.accounts[1 + secrets.randbelow(len(places.accounts) - 1)]
+        account = Account(uid, uid)
+    return _sandbox(places, account, {})
+
+
+def _sandbox(places: BuildPlaces, account: Account | None, more: Mapping[str, str]) -> Sandbox:
+    places.scratch.mkdir(parents=True, exist_ok=True, mode=0o711)
+    return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more})
+
+
+def _indented(log: Log) -> Log:
+    return lambda line: log(f"  {line}")
+
+
+def _both(first: Log, second: Log) -> Log:
+    def log(line: str) -> None:
+        first(line)
+        second(line)
+
+    return log
+
+
+@contextlib.contextmanager
+def _alone(root: Path, cancel: threading.Event) -> Iterator[None]:
+    """One build at a time, whatever process it is in."""
+    with (root / ".building").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if cancel.wait(0.5):
+                    raise BuildCancelledError("The build was cancelled while it waited for another.") from None
+        yield

@@ -1,0 +1,190 @@
+"""Where the code of packages runs while an environment is built: a throwaway identity with nothing to steal.
+
+As root: a uid that nobody else has, a clean process environment, a folder of its own, and no way into the 0700 folders of
+the state. Not as root there is one user only, and the wall is a clean process environment.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from moorage_images.errors import BuildCancelledError, BuildError
+
+Log = Callable[[str], None]  # gets one line, without its end
+
+# What a package index needs to be reached; nothing else of our process environment reaches a build.
+NETWORK_VARIABLES = (
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_INDEX_STRATEGY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
+    "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT",
+)  # fmt: skip
+_LONGEST_LINE = 2000
+_LONGEST_OUTPUT = 16 << 20
+
+
+@dataclass(frozen=True)
+class Account:
+    """Numbers no one else on the machine has; no passwd entry is needed."""
+
+    uid: int
+    gid: int
+
+
+def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of `environ`, what a build needs to reach the package index."""
+    return {name: environ[name] for name in NETWORK_VARIABLES if name in environ}
+
+
+class Sandbox:
+    """A folder with the account's `home/` and `tmp/`, and commands run in it. Use as a context.
+
+    The folder itself stays ours, so that the account can't put a link where we are about to write.
+    """
+
+    def __init__(self, folder: Path, account: Account | None, variables: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.account = account
+        self._variables = dict(variables)
+
+    def __enter__(self) -> "Sandbox":
+        self.folder.mkdir(parents=True, mode=0o700)
+        self._show(self.folder, 0o750)
+        for name in ("home", "tmp"):
+            self.give(self.folder / name, 0o700)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end_processes()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def give(self, folder: Path, mode: int) -> None:
+        """A new folder that belongs to the account. Its parent must be ours."""
+        folder.mkdir(mode=mode)
+        if self.account is not None:
+            os.chown(folder, self.account.uid, self.account.gid)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """A file in the folder that the account can read."""
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        self._show(path, 0o640)
+        return path
+
+    def _show(self, path: Path, mode: int) -> None:
+        if self.account is not None:
+            os.chown(path, -1, self.account.gid)
+            path.chmod(mode)
+
+    def run(self, argv: Sequence[str | Path], log: Log, cancel: threading.Event, timeout_s: float) -> tuple[int, str]:
+        """Runs a command to its end: exit code, and what it wrote to stdout. Each line of stderr goes to `log`.
+
+        Raises BuildCancelledError when `cancel` is set, BuildError when it takes longer than `timeout_s`.
+        """
+        account = self.account
+        try:
+            process = subprocess.Popen(
+                [str(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",  # so that no project's configuration above a working folder is found
+                env=self._environment(),
+                umask=0o022,
+                start_new_session=True,
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=[] if account else None,
+            )
+        except OSError as error:
+            who = f"uid {account.uid}" if account else "this user"
+            raise BuildError(
+                f"{argv[0]} can't be run by {who}: {error.strerror}. An admin has to make it readable."
+            ) from error
+        assert process.stdout is not None
+        assert process.stderr is not None
+        output: list[str] = []
+        readers = [_reader(process.stdout, output.append), _reader(process.stderr, log)]
+        try:
+            self._wait(process, cancel, timeout_s)
+        finally:
+            _end_group(process)
+            for reader in readers:
+                reader.join(timeout=10)
+        return process.returncode, "\n".join(output) + "\n"
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **self._variables,
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "NO_COLOR": "1",
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+
+    def _wait(self, process: "subprocess.Popen[bytes]", cancel: threading.Event, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        # WNOWAIT: the process stays a zombie, so that its number can't be another's when its group is ended.
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if cancel.wait(0.1):
+                raise BuildCancelledError("The build was cancelled.")
+            if time.monotonic() > deadline:
+                raise BuildError(f"The build took longer than {timeout_s:.0f} s and was ended. Ask for fewer packages.")
+
+    def end_processes(self) -> None:
+        """Ends whatever still runs under the account: a package's build may have left a daemon behind."""
+        if self.account is None:
+            return
+        for _ in range(100):
+            left = _processes_of(self.account.uid)
+            if not left:
+                return
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        raise BuildError(f"Processes of the build's uid {self.account.uid} do not end: {left}. An admin has to look.")
+
+
+def _reader(stream: IO[bytes], line_to: Log) -> threading.Thread:
+    def read() -> None:
+        taken = 0
+        for line in stream:
+            taken += len(line)
+            if taken <= _LONGEST_OUTPUT:
+                line_to(line.decode(errors="replace").rstrip()[:_LONGEST_LINE])
+        stream.close()
+
+    thread = threading.Thread(target=read, daemon=True, name="build-output")
+    thread.start()
+    return thread
+
+
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _processes_of(uid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                status = (entry / "status").read_text()
+                fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+                alive = not fields["State"].strip().startswith(("Z", "X"))
+                if alive and int(fields["Uid"].split()[0]) == uid:
+                    found.append(int(entry.name))
+    return found
