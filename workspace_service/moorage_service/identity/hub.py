@@ -33,6 +33,9 @@ class HubClient:
         self._cache: dict[str, tuple[float, HubUser | None]] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        self._http.close()
+
     @property
     def service_token(self) -> str:
         return self._token_file.read_text().strip()
