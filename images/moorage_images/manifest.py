@@ -10,13 +10,11 @@ import jsonschema
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from moorage.quantities import parse_memory
 from moorage.wire import ClusterSpec, Schedule, Size
 from moorage_images.faults import refusal, refusal_of
 from moorage_images.schema import schema
 from moorage_images.strictyaml import load
-
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_UNITS |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +65,6 @@ def parse(text: str, pythons: Sequence[str]) -> Manifest:
     )
 
 
-def memory_bytes(text: str) -> int:
-    """Bytes of a text that the schema accepted: "2GiB" -> 2147483648."""
-    unit = next(unit for unit in _UNITS if text.endswith(unit))
-    return int(float(text.removesuffix(unit)) * _UNITS[unit])
-
-
 @functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema())
@@ -111,7 +103,7 @@ def _package(place: str, text: str) -> str:
 def _size(place: str, given: dict[str, Any]) -> Size:
     if not math.isfinite(given["cpu"]):
         raise refusal(f"{place}.cpu", f"{given['cpu']} is not an amount. Give cores, for instance 1 or 0.5.")
-    memory = memory_bytes(given["memory"])
+    memory = parse_memory(given["memory"])
     return Size(cpu=given["cpu"], memory=memory, gpu=given.get("gpu", 0), gpu_type=given.get("gpu_type"))
 
 

@@ -43,7 +43,9 @@ def resolve(
 
 
 def one_line(said: list[str], longest: int = 600) -> str:
-    """What a tool said at its end, as one line without its drawing characters, that ends in a stop."""
+    """Why a tool failed, from what it said at its end: one line without drawing characters, that ends in a stop."""
     words = " ".join(" ".join(said[-40:]).translate(_DRAWING).split())
+    words = words.partition("cause: ")[2] or words  # uv: what failed, then why, then hints
+    words = words.partition(" hint: ")[0]
     text = words if len(words) <= longest else "... " + words[-longest:]
     return text if text.endswith((".", "?", "!")) else f"{text}."
