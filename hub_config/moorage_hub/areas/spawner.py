@@ -1,0 +1,25 @@
+"""How notebooks start."""
+
+from traitlets.config import Config
+
+from moorage_hub.settings import HubSettings
+from moorage_hub.state import token_path
+from moorage_spawners.local import ProjectLocalSpawner
+
+
+def configure_spawner(c: Config, settings: HubSettings) -> None:
+    c.JupyterHub.spawner_class = ProjectLocalSpawner
+    c.JupyterHub.allow_named_servers = True
+    c.JupyterHub.cleanup_servers = False  # notebooks outlive the hub
+    c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}  # the progress page at once
+    c.Spawner.poll_interval = settings.poll_s
+    c.Spawner.start_timeout = settings.start_timeout_s
+    c.Spawner.http_timeout = 30
+    c.ProjectLocalSpawner.state_folder = str(settings.state)
+    c.ProjectLocalSpawner.service_url = settings.service_url
+    c.ProjectLocalSpawner.address = settings.public_url
+    c.ProjectLocalSpawner.token_file = str(token_path(settings.state, "hub-to-service"))
+    c.ProjectLocalSpawner.server_python = settings.server_python
+    c.ProjectLocalSpawner.default_cpu = settings.notebook_cpu
+    c.ProjectLocalSpawner.default_memory = settings.notebook_memory_bytes
+    c.ProjectLocalSpawner.stop_grace_s = settings.stop_grace_s

@@ -1,0 +1,21 @@
+"""From our settings to the hub's configuration."""
+
+from traitlets.config import Config
+
+from moorage_hub.areas.auth import configure_auth
+from moorage_hub.areas.proxy import configure_proxy
+from moorage_hub.areas.roles import configure_roles
+from moorage_hub.areas.services import configure_services
+from moorage_hub.areas.spawner import configure_spawner
+from moorage_hub.settings import HubSettings
+
+
+def install(c: Config, settings: HubSettings) -> None:
+    """Fills in `c`. The state folder must have been prepared (`state.prepare_state`)."""
+    c.JupyterHub.db_url = f"sqlite:///{settings.state / 'database' / 'hub.sqlite'}"
+    c.JupyterHub.log_level = "INFO"
+    configure_auth(c, settings)
+    configure_roles(c)
+    configure_services(c, settings)
+    configure_spawner(c, settings)
+    configure_proxy(c, settings)

@@ -1,0 +1,193 @@
+"""The hub's settings: one typed object, from the `hub:` part of `<state>/settings.yaml`, then the environment.
+
+Environment variables are MOORAGE_HUB_ and the field's name in capitals; they win over the file.
+"""
+
+import ipaddress
+import os
+import pwd
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from moorage.quantities import InvalidQuantity, parse_memory
+from moorage_hub.errors import BadSettings
+from moorage_hub.state import fixed_ports
+
+BUILT_IN = "password"
+# They let in whoever knows one shared word, or anyone: good for a demonstration, not for a network.
+NOT_REAL = frozenset({BUILT_IN, "dummy", "null", "shared-password"})
+USER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+class HubSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="MOORAGE_HUB_", env_nested_delimiter="__", extra="forbid")
+
+    state: Path = Field(description="The state folder.")
+    bind: str = Field(
+        "127.0.0.1",
+        description="Address that browsers reach. Anything but a loopback address needs a real authenticator.",
+    )
+    port: int = Field(description="Port that browsers reach; free at the first start, then kept.")
+    hub_port: int = Field(description="Port of the hub itself, on the loopback address.")
+    proxy_api_port: int = Field(description="Port of the proxy's API, on the loopback address.")
+    service_port: int = Field(description="Port of the service, on the loopback address.")
+    public_url: str = Field(
+        "", description="What a browser uses, without a trailing slash; made from bind and port when empty."
+    )
+    authenticator: str = Field(
+        BUILT_IN,
+        description=f"'{BUILT_IN}' (the built-in list of users), a short name such as 'generic-oauth', or module.Class.",
+    )
+    authenticator_settings: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of the authenticator's classes, for example {GenericOAuthenticator: {client_id: ...}}.",
+    )
+    user: str = Field(
+        "",
+        description="Name of the first user, who is also admin; the account that runs Moorage when empty ('admin' for root).",
+    )
+    users: list[str] = Field(
+        default_factory=list,
+        description="Further users of the built-in list; each gets a password of their own. Needs root.",
+    )
+    notebook_cpu: float = Field(1.0, gt=0, description="Cores of a notebook that asks for none.")
+    notebook_memory: str = Field("2GiB", description="Memory of a notebook that asks for none, such as 2GiB.")
+    start_timeout_s: int = Field(120, gt=0, description="How long a notebook may take to start.")
+    stop_grace_s: float = Field(10.0, ge=0, description="Between asking a notebook to end and ending it.")
+    poll_s: int = Field(5, gt=0, description="How often the hub looks whether notebooks still run.")
+    login_link_s: float = Field(3600.0, gt=0, description="How long a one-time login link is good.")
+    node: str = Field("", description="The node program; looked for in the state folder, then on PATH, when empty.")
+    proxy_script: str = Field(
+        "", description="configurable-http-proxy's script; the one in the state folder when empty."
+    )
+    server_python: str = Field(
+        "", description="Interpreter of the server environment; the one in the state folder when empty."
+    )
+    control_python: str = Field(sys.executable, description="Interpreter that runs hub and service.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the file comes in as keyword arguments (see `load`)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.user = self.user or own_name()
+        for name in (self.user, *self.users):
+            if not USER_NAME.fullmatch(name):
+                raise ValueError(
+                    f"user {name!r}: write lower-case letters, digits, dash and underscore, a letter first"
+                )
+        self.public_url = (self.public_url or f"http://{self._shown_host()}:{self.port}").rstrip("/")
+        self.server_python = self.server_python or str(self.state / "server" / "bin" / "python")
+        self.proxy_script = self.proxy_script or str(
+            self.state / "node" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
+        )
+        own_node = self.state / "node" / "bin" / "node"
+        self.node = self.node or (str(own_node) if own_node.exists() else shutil.which("node") or str(own_node))
+        try:
+            parse_memory(self.notebook_memory, "notebook_memory")
+        except InvalidQuantity as error:
+            raise ValueError(str(error)) from error
+        self._refuse_unsafe()
+        return self
+
+    def _shown_host(self) -> str:
+        return f"[{self.bind}]" if ":" in self.bind else self.bind
+
+    def _refuse_unsafe(self) -> None:
+        if not is_loopback(self.bind) and self.authenticator in NOT_REAL:
+            raise ValueError(
+                f"bind {self.bind!r} lets other machines in, but the authenticator {self.authenticator!r} is no real one; set "
+                "`authenticator` (for example generic-oauth) and `authenticator_settings`, or bind to 127.0.0.1"
+            )
+        if self.users and self.authenticator == BUILT_IN and os.geteuid() != 0:
+            raise ValueError(one_user_only(self.users[0]))
+
+    @property
+    def notebook_memory_bytes(self) -> int:
+        return parse_memory(self.notebook_memory, "notebook_memory")
+
+    @property
+    def hub_api_url(self) -> str:
+        return f"http://127.0.0.1:{self.hub_port}/hub/api"
+
+    @property
+    def service_origin(self) -> str:
+        return f"http://127.0.0.1:{self.service_port}"
+
+    @property
+    def service_url(self) -> str:
+        """The service with its prefix, as this machine reaches it."""
+        return f"{self.service_origin}/services/moorage"
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_name() -> str:
+    """A name for the person who runs Moorage: the account's, or 'admin' for root and for names the hub cannot take."""
+    if os.geteuid() == 0:
+        return "admin"
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name.lower()
+    except KeyError:
+        return "admin"
+    return name if USER_NAME.fullmatch(name) else "admin"
+
+
+def one_user_only(name: str) -> str:
+    """Why there is no second user without root."""
+    return (
+        f"user {name!r} would be a second one, but Moorage does not run as root: every notebook would run under one account, "
+        "and each user could read all files and secrets of the others. Start it as root (sudo make up) to serve several users"
+    )
+
+
+def load(state: Path, **given: Any) -> HubSettings:
+    """Reads the settings once. `given` < file < environment. Raises BadSettings with a sentence per bad field."""
+    ports = fixed_ports(state)
+    from_ports = {
+        "port": ports.public, "hub_port": ports.hub, "proxy_api_port": ports.proxy_api, "service_port": ports.service,
+    }  # fmt: skip
+    file = state / "settings.yaml"
+    try:
+        document = yaml.safe_load(file.read_text()) if file.exists() else {}
+        from_file = dict((document or {}).get("hub") or {})
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise BadSettings(f"{file} cannot be read as YAML with a `hub:` part: {error}") from error
+    try:
+        return HubSettings(**{**from_ports, **given, **from_file, "state": state})
+    except ValidationError as error:
+        raise BadSettings(_sentences(error, file)) from error
+
+
+def _sentences(error: ValidationError, file: Path) -> str:
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        shown = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
+        lines.append(f"{field + ': ' if field else ''}{message}{shown}.")
+    return f"Settings (hub part of {file}, or MOORAGE_HUB_... in the environment): " + " ".join(lines)
