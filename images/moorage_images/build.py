@@ -46,7 +46,7 @@ def build(
 
     Raises BuildError or BuildCancelledError; nothing half-made is left then. One build at a time on a machine.
     """
-    places.environments.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _ensure(places.environments, 0o755)
     with _alone(places.environments, cancel):
         try:
             return _build(plan, project, places, log, cancel)
@@ -156,7 +156,7 @@ def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.E
 
 def _wheel_sandbox(places: BuildPlaces) -> Sandbox:
     account = None if places.accounts is None else Account(places.accounts[0], places.accounts[0])
-    places.cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _ensure(places.cache, 0o700)
     if account is not None:
         os.chown(places.cache, account.uid, account.gid)
     return _sandbox(places, account, {"UV_CACHE_DIR": str(places.cache)})
@@ -171,8 +171,14 @@ def _source_sandbox(places: BuildPlaces) -> Sandbox:
 
 
 def _sandbox(places: BuildPlaces, account: Account | None, more: Mapping[str, str]) -> Sandbox:
-    places.scratch.mkdir(parents=True, exist_ok=True, mode=0o711)
+    _ensure(places.scratch, 0o711)
     return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more})
+
+
+def _ensure(folder: Path, mode: int) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=mode)
+        folder.chmod(mode)  # whatever our umask is
 
 
 def _indented(log: Log) -> Log:

@@ -56,6 +56,7 @@ class Sandbox:
         self._variables = dict(variables)
 
     def __enter__(self) -> "Sandbox":
+        self.end_processes()  # of a build whose service was killed
         self.folder.mkdir(parents=True, mode=0o700)
         self._show(self.folder, 0o750)
         for name in ("home", "tmp"):
@@ -69,6 +70,7 @@ class Sandbox:
     def give(self, folder: Path, mode: int) -> None:
         """A new folder that belongs to the account. Its parent must be ours."""
         folder.mkdir(mode=mode)
+        folder.chmod(mode)  # whatever our umask is
         if self.account is not None:
             os.chown(folder, self.account.uid, self.account.gid)
 
