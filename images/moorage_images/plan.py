@@ -10,7 +10,7 @@ from moorage_images.interpreters import Interpreter
 from moorage_images.manifest import Manifest
 from moorage_images.wheel import ClientWheel
 
-KERNEL = "ipykernel>=6.29"
+KERNEL = ("ipykernel>=6.29", "pip>=25")  # pip for %pip, which installs beside the environment, never into it
 # Three Earley parsers built at every import of jsonschema, for two format checks nobody uses here: it would double
 # the start of every Jupyter process, and of every Ray process in the same environment.
 OVERRIDES = ("rfc3987-syntax; sys_platform == 'never'",)
@@ -36,7 +36,7 @@ def plan(manifest: Manifest, interpreters: Mapping[str, Interpreter], client: Cl
     """`interpreters` are the admin's, by "major.minor"; the manifest was parsed against the same list."""
     return EnvironmentPlan(
         interpreter=interpreters[manifest.python],
-        requirements=(*manifest.packages, KERNEL, *client.requires),
+        requirements=(*manifest.packages, *KERNEL, *client.requires),
         overrides=OVERRIDES,
         client=client,
     )
