@@ -192,23 +192,32 @@ class FirePlan:
 
 
 def plan_due(
-    table: Timetable, due_at: datetime, now: datetime, missed: Missed, *, grace: timedelta, max_runs: int = 10
+    table: Timetable,
+    due_at: datetime,
+    now: datetime,
+    missed: Missed,
+    *,
+    grace: timedelta,
+    make_up: timedelta | None = None,
+    max_runs: int = 10,
 ) -> FirePlan:
     """Plans the fires from `due_at` (the stored next fire) up to `now`.
 
     A fire at most `grace` late is on time and runs. Of the older ones, by `missed`: `skip` none run; `run_latest` the
-    latest runs, unless one is on time; `run_all` the latest `max_runs` run. All others are recorded as left out.
+    latest runs, unless one is on time; `run_all` the latest `max_runs` run; but none that is later than `make_up`. All
+    others are recorded as left out.
     """
     due = [due_at, *_due(table, due_at, now)] if due_at <= now else []
     on_time = [fire for fire in due if now - fire <= grace]
     late = [fire for fire in due if now - fire > grace]
+    fresh = late if make_up is None else [fire for fire in late if now - fire <= make_up]
     rerun: list[datetime] = []
     if missed == "run_all":
-        rerun = late[-max_runs:]
+        rerun = fresh[-max_runs:]
     elif missed == "run_latest" and not on_time:
-        rerun = late[-1:]
+        rerun = fresh[-1:]
     left = late[: len(late) - len(rerun)]
-    reason = _MISSED_REASONS[missed]
+    reason = _MISSED_REASONS["too-late" if late and not fresh and missed != "skip" else missed]
     return FirePlan(
         run=rerun + on_time,
         skipped=[(fire, reason) for fire in left[-_RECORDED:]],
@@ -222,6 +231,7 @@ _MISSED_REASONS: dict[str, str] = {
     "run_latest": (
         "Missed while the schedule's clock stood still; the schedule's policy is to make up for the latest fire only."
     ),
+    "too-late": "Missed while the schedule's clock stood still, for too long to make up for it now.",
     "run_all": "Missed while the schedule's clock stood still; more fires were missed than the policy makes up for.",
 }
 

@@ -141,3 +141,19 @@ def test_overlap_follows_the_policy_and_says_why_a_fire_is_left_out(
     chosen, reason = overlap_choice(policy, active, waiting)
     assert chosen == choice
     assert (reason is not None) == (choice in {"skip", "queue"})
+
+
+@pytest.mark.parametrize("missed", ["run_latest", "run_all"])
+def test_fires_that_are_too_old_are_not_made_up_for(missed: Missed) -> None:
+    plan = plan_due(
+        parse("0 6 * * *"),
+        at("2026-11-20T06:00"),
+        at("2026-11-20T09:00"),
+        missed,
+        grace=GRACE,
+        make_up=timedelta(hours=1),
+    )
+    assert plan.run == []
+    assert [reason for _, reason in plan.skipped] == [
+        "Missed while the schedule's clock stood still, for too long to make up for it now."
+    ]

@@ -22,6 +22,7 @@ from moorage.wire.clusters import (
 )
 from moorage.wire.jobs import (
     CellProgress,
+    Inspection,
     Job,
     JobVersion,
     Parameter,
@@ -50,7 +51,7 @@ from moorage.wire.workloads import (
 
 __all__ = [
     "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterOptions", "ClusterRequest",
-    "ClusterSpec", "EngineOptions", "Environment", "Event", "Holder", "Job", "JobVersion", "Limit", "LimitRequest",
+    "ClusterSpec", "EngineOptions", "Environment", "Event", "Holder", "Inspection", "Job", "JobVersion", "Limit", "LimitRequest",
     "Me", "Member", "MemberRequest", "Notebook", "NotebookAdmission", "NotebookObservation", "NotebookRequest",
     "Parameter", "Phase", "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress",
     "RunRequest", "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "User",

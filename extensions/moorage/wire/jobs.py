@@ -68,6 +68,20 @@ class PromoteRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a PromoteRequest would make: nothing is written."""
+
+    name: str
+    notebook: str
+    files: list[str]
+    parameters: list[Parameter]
+    source: str  # digest of the snapshot
+    new_job: bool
+    new_version: bool
+    schedule: SchedulePreview | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobVersion:
     id: str
     number: int
