@@ -15,13 +15,24 @@ from moorage_service.identity import oauth
 from moorage_service.ledger import api as ledger_api
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
-from moorage_service.reconciler.loop import Step, make_reconcilers
+from moorage_service.portal import api as portal_api
+from moorage_service.portal import assets
+from moorage_service.projects import api as projects_api
+from moorage_service.projects.builder import Builder
+from moorage_service.projects.seed import seed_starter
+from moorage_service.reconciler.loop import Reconciler, Step, make_reconcilers
 from moorage_service.settings import PREFIX
 from moorage_service.workloads import api as workloads_api
 
 API = f"{PREFIX}/api/v1"
 
-ROUTERS: list[APIRouter] = [identity_api.router, ledger_api.router, notebooks_api.router, workloads_api.router]
+ROUTERS: list[APIRouter] = [
+    identity_api.router,
+    ledger_api.router,
+    notebooks_api.router,
+    projects_api.router,
+    workloads_api.router,
+]
 STEPS: dict[WorkloadKind, Step] = {WorkloadKind.NOTEBOOK: notebooks.step}
 
 
@@ -30,7 +41,10 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops = make_reconcilers(context, STEPS) if background else []
+        loops: list[Reconciler | Builder] = []
+        if background:
+            seed_starter(context)
+            loops = [*make_reconcilers(context, STEPS), Builder(context)]
         for loop in loops:
             loop.start()
         yield
@@ -47,6 +61,8 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=API)
     app.include_router(oauth.router, prefix=PREFIX)
+    app.include_router(portal_api.router, prefix=PREFIX)
+    app.router.routes.extend(assets.mounts())
     app.include_router(_open_routes())
     return app
 

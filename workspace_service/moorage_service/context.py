@@ -10,6 +10,7 @@ from moorage_service.clock import Clock, utc_now
 from moorage_service.identity.hub import HubClient
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.inventory import Capacity, measure
+from moorage_service.projects.cancels import Cancels
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
@@ -26,6 +27,7 @@ class Context:
     capacity: Capacity
     clock: Clock = utc_now
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
+    cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
 
 
 def make_context(settings: Settings) -> Context:

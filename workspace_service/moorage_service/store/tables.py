@@ -72,6 +72,7 @@ class ProjectRow(Table):
     environment: Mapped[str | None] = mapped_column(String(80))  # digest of the current one
     created_by: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # kept for the history of its workloads; its slug is free again
 
 
 class MemberRow(Table):

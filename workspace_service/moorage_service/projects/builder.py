@@ -1,0 +1,185 @@
+"""The thread that builds environments, one at a time, and makes a finished one the project's current one."""
+
+import logging
+import os
+import shutil
+import threading
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select, update
+
+from moorage_images import build as images
+from moorage_images import environments, interpreters, wheel
+from moorage_images import plan as plans
+from moorage_images.environments import EnvironmentRecord
+from moorage_images.errors import BuildCancelledError, BuildError, ImagesError
+from moorage_images.sandbox import network_environment
+from moorage_service.context import Context
+from moorage_service.errors import ServiceError
+from moorage_service.projects import builds, manifests
+from moorage_service.settings import Settings
+from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
+
+log = logging.getLogger(__name__)
+
+IDENTITIES = 100  # throwaway uids, from `builder_uid_first` on
+PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
+
+
+class Builder:
+    """Claims queued builds in the order of their creation. `start` and `stop` it once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._stopping = threading.Event()
+        self._now: str | None = None
+        self._thread = threading.Thread(target=self._loop, name="builder", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """A build that runs goes back into the queue, for the next start of the service."""
+        self._stopping.set()
+        if self._now is not None:
+            self._context.cancels.cancel(self._now)
+        self._context.wakeup.notify()
+        self._thread.join(timeout=30)
+
+    def recover(self) -> None:
+        """Before the first build: what a dead service left. One that ran is failed, for it may be what killed it."""
+        with self._context.database.begin() as session:
+            session.execute(
+                update(BuildRow)
+                .where(BuildRow.state == "building")
+                .values(
+                    state="failed", ended_at=self._context.clock(),
+                    error="The service ended while it built this environment. Build again.",
+                )
+            )  # fmt: skip
+        environments.sweep(self._context.settings.state / "environments")
+
+    def run_once(self) -> bool:
+        """Builds the oldest queued build, if there is one."""
+        claimed = self._claim()
+        if claimed is None:
+            return False
+        build_id, project_id, manifest = claimed
+        self._now = build_id
+        cancel = self._context.cancels.event(build_id)
+        if self._stopping.is_set():
+            cancel.set()
+        try:
+            record = self._build(build_id, project_id, manifest, cancel)
+        except BuildCancelledError:
+            requeue = self._stopping.is_set()
+            self._finish(
+                build_id, "queued" if requeue else "cancelled", None if requeue else "The build was cancelled."
+            )
+        except (ImagesError, ServiceError) as error:
+            self._finish(build_id, "failed", error.message)
+        except Exception:  # one build must not end the thread that builds all others
+            log.exception("build %s failed unexpectedly", build_id)
+            self._finish(
+                build_id, "failed", "The build failed unexpectedly. An admin finds the cause in the service's log."
+            )
+        else:
+            self._succeed(build_id, project_id, record)
+        finally:
+            self._now = None
+            self._context.cancels.forget(build_id)
+        self._context.wakeup.notify()
+        return True
+
+    def _loop(self) -> None:
+        self.recover()
+        while not self._stopping.is_set():
+            seen = self._context.wakeup.changes
+            try:
+                if self.run_once():
+                    continue
+            except Exception:  # the store may be away for a moment
+                log.exception("the builder could not look for builds")
+            self._context.wakeup.wait(seen, PAUSE_S)
+
+    def _claim(self) -> tuple[str, str, str] | None:
+        with self._context.database.begin() as session:
+            row = session.scalar(
+                select(BuildRow)
+                .where(BuildRow.state == "queued")
+                .order_by(BuildRow.created_at, BuildRow.id)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
+            if row is None:
+                return None
+            row.state, row.started_at = "building", self._context.clock()
+            return row.id, row.project_id, row.manifest
+
+    def _build(self, build_id: str, project_id: str, text: str, cancel: threading.Event) -> EnvironmentRecord:
+        settings = self._context.settings
+        path = builds.log_path(settings, build_id)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = threading.Lock()  # lines come from more than one thread
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+
+            def write(line: str) -> None:
+                with lock:
+                    file.write(f"{line}\n".encode())
+                    file.flush()
+
+            try:
+                manifest = manifests.check(settings, text)
+                pythons = manifests.pythons(settings)
+                interpreter = interpreters.inspect(pythons[manifest.python])
+                plan = plans.plan(manifest, {manifest.python: interpreter}, wheel.read(_client_wheel(settings)))
+                return images.build(plan, project_id, places(settings), log=write, cancel=cancel)
+            except (ImagesError, ServiceError) as error:
+                write(error.message)
+                raise
+
+    def _finish(self, build_id: str, state: str, error: str | None) -> None:
+        with self._context.database.begin() as session:
+            row = session.get_one(BuildRow, build_id)
+            row.state, row.error = state, error
+            row.ended_at = None if state == "queued" else self._context.clock()
+
+    def _succeed(self, build_id: str, project_id: str, record: EnvironmentRecord) -> None:
+        with self._context.database.begin() as session:
+            if session.get(EnvironmentRow, record.digest) is None:
+                session.add(
+                    EnvironmentRow(
+                        digest=record.digest, python=record.python, packages=record.packages, lock=record.lock,
+                        created_at=datetime.fromisoformat(record.created_at),
+                    )
+                )  # fmt: skip
+            row = session.get_one(BuildRow, build_id)
+            row.state, row.digest, row.ended_at = "succeeded", record.digest, self._context.clock()
+            session.get_one(ProjectRow, project_id).environment = record.digest
+
+
+def places(settings: Settings) -> images.BuildPlaces:
+    """Raises BuildError when there is no uv."""
+    uv = shutil.which(settings.uv)
+    if uv is None:
+        raise BuildError(
+            f"The program {settings.uv!r} is not there. An admin sets `uv` in settings.yaml, or runs `make up`."
+        )
+    first = settings.builder_uid_first
+    return images.BuildPlaces(
+        environments=settings.state / "environments",
+        cache=settings.state / "cache",
+        scratch=settings.state / "scratch",
+        uv=Path(uv).resolve(),
+        accounts=range(first, first + IDENTITIES) if os.geteuid() == 0 else None,
+        network=network_environment(os.environ),
+    )
+
+
+def _client_wheel(settings: Settings) -> Path:
+    if settings.client_wheel is None:
+        raise BuildError(
+            "The client's wheel is not known. An admin sets `client_wheel` in settings.yaml, or runs `make up`."
+        )
+    return settings.client_wheel
