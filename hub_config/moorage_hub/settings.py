@@ -92,7 +92,7 @@ class HubSettings(BaseSettings):
                     f"user {name!r}: write lower-case letters, digits, dash and underscore, a letter first"
                 )
         self.public_url = (self.public_url or f"http://{self._shown_host()}:{self.port}").rstrip("/")
-        self.server_python = self.server_python or str(self.state / "server" / "bin" / "python")
+        self.server_python = self.server_python or str((self.state / "server").resolve() / "bin" / "python")
         self.proxy_script = self.proxy_script or str(
             self.state / "node" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
         )

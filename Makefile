@@ -1,0 +1,25 @@
+# Moorage on one machine. Needs git, make and Python from 3.11 on; everything else is fetched.
+# The state folder is MOORAGE_HOME, else /var/lib/moorage as root, else .moorage here.
+
+PYTHON ?= python3
+BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
+
+.PHONY: up down link setup test lock
+
+up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
+	@$(BOOTSTRAP) up
+
+down:  ## Stop everything, notebooks and clusters too
+	@$(BOOTSTRAP) down
+
+link:  ## Make a new one-time login link
+	@$(BOOTSTRAP) link
+
+setup:  ## Set everything up, start nothing
+	@$(BOOTSTRAP) setup
+
+test:  ## Lint, types, import contracts and all tests
+	@$(BOOTSTRAP) test
+
+lock:  ## Make the locks anew
+	@$(BOOTSTRAP) lock

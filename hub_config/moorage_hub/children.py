@@ -1,0 +1,116 @@
+"""The processes that `moorage-hub up` stands over: the service and the hub. Each restarts with back-off when it dies."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from moorage_hub.errors import ChildFailed
+from moorage_hub.state import write_private
+from moorage_spawners.shim import tree
+
+MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
+STEADY_S = 120.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 15.0
+TAIL = 3000
+
+
+@dataclass
+class Child:
+    """One program, its log, and how it is asked to end."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    cwd: Path
+    stop_signal: int = signal.SIGTERM
+    stop_s: float = 20.0
+    process: "subprocess.Popen[bytes] | None" = None
+    deaths: list[float] = field(default_factory=list)
+    start_at: float = 0.0
+
+    def start(self) -> None:
+        """A session of its own: the terminal's Ctrl-C reaches us alone, and we end it in order."""
+        with _private_log(self.log) as log:
+            self.process = subprocess.Popen(
+                self.argv, env=dict(self.env), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def check(self) -> None:
+        """Starts it again, after a pause, when it died. Raises ChildFailed when that happens too often."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        now = time.monotonic()
+        if self.process is not None:
+            status = self.process.returncode
+            self.process = None
+            self.deaths = [moment for moment in self.deaths if now - moment < STEADY_S] + [now]
+            if len(self.deaths) > MOST_RESTARTS:
+                raise ChildFailed(
+                    f"The {self.name} ended {len(self.deaths)} times, last with status {status}.{self.tail()}"
+                )
+            self.start_at = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (len(self.deaths) - 1))
+        if now >= self.start_at:
+            self.start()
+
+    def stop(self) -> None:
+        """Asks it to end, and ends it after `stop_s`."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(self.stop_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def tail(self) -> str:
+        """The end of its log, as text to append to a message."""
+        if not self.log.exists():
+            return ""
+        text = self.log.read_bytes()[-TAIL:].decode(errors="replace")
+        return f" The end of its log ({self.log}):\n{text}"
+
+
+def _private_log(path: Path) -> IO[bytes]:
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+class Census:
+    """Which processes belong to this installation, by pid and start time, so that another command can end them."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / "database" / "processes.json"
+
+    def write(self, pids: Mapping[str, int]) -> None:
+        write_private(self._path, json.dumps({name: [pid, tree.started(pid)] for name, pid in pids.items()}))
+
+    def living(self) -> dict[str, int]:
+        """Those that still live; a reused pid is told by its start time."""
+        if not self._path.exists():
+            return {}
+        recorded: dict[str, list[object]] = json.loads(self._path.read_text())
+        found = {}
+        for name, (pid, start) in recorded.items():
+            if isinstance(pid, int) and isinstance(start, str) and tree.is_same(pid, start):
+                found[name] = pid
+        return found
+
+    def end(self, names: list[str] | None = None, *, within_s: float = 30.0) -> list[str]:
+        """SIGTERM, then SIGKILL. Returns the names of what was ended."""
+        ended = {name: pid for name, pid in self.living().items() if names is None or name in names}
+        tree.signal_all(set(ended.values()), signal.SIGTERM)
+        deadline = time.monotonic() + within_s
+        while ended.items() & self.living().items():
+            if time.monotonic() > deadline:
+                tree.signal_all(set(ended.values()), signal.SIGKILL)
+            time.sleep(0.05)
+        return sorted(ended)

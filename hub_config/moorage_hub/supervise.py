@@ -1,0 +1,174 @@
+"""`moorage-hub up`: the service, then the hub (which starts the proxy), until Ctrl-C. Workloads go on without us."""
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from moorage_hub.children import Census, Child
+from moorage_hub.errors import AlreadyRunning, ChildFailed
+from moorage_hub.settings import HubSettings
+from moorage_spawners.launch import LocalProcesses, Observation
+
+WATCH_S = 0.2
+UP_S = 120.0
+Say = Callable[[str], None]
+
+
+def service_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
+    """The service, told where it is; what an admin set for it lies in settings.yaml and in MOORAGE_SERVICE_*."""
+    given = {
+        "STATE": str(settings.state),
+        "PORT": str(settings.service_port),
+        "PUBLIC_URL": settings.public_url,
+        "HUB_API_URL": settings.hub_api_url,
+        "SERVER_PYTHON": settings.server_python,
+        **installation(settings.state),
+    }
+    env = {**{f"MOORAGE_SERVICE_{name}": value for name, value in given.items()}, **environ}
+    return Child(
+        name="service",
+        argv=(settings.control_python, "-I", "-m", "moorage_service.main"),
+        env=env,
+        log=settings.state / "logs" / "service.log",
+        cwd=settings.state,
+    )
+
+
+def hub_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
+    config = str(Path(__file__).with_name("jupyterhub_config.py"))
+    return Child(
+        name="hub",
+        argv=(settings.control_python, "-I", "-m", "jupyterhub", "--config", config),
+        env={**environ, "MOORAGE_HOME": str(settings.state)},
+        log=settings.state / "logs" / "hub.log",
+        cwd=settings.state / "database",
+    )
+
+
+def installation(state: Path) -> dict[str, str]:
+    """What the set-up recorded for the service: its uv and the client's wheel. Names as of the service's settings."""
+    path = state / "installation.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+class Supervisor:
+    """Holds the state folder's lock from `__enter__` to `__exit__`."""
+
+    def __init__(self, settings: HubSettings, environ: Mapping[str, str], say: Say) -> None:
+        self.settings = settings
+        self.say = say
+        self.census = Census(settings.state)
+        self.children = [service_child(settings, environ), hub_child(settings, environ)]
+        self._stopping = False
+        self._lock = -1
+
+    def __enter__(self) -> "Supervisor":
+        path = self.settings.state / "database" / "up.lock"
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise AlreadyRunning(
+                f"Moorage runs already on {self.settings.state}, at {self.settings.public_url}. "
+                "`moorage-hub link` makes a new login link, `make down` stops it."
+            ) from None
+        for name in self.census.end(["service", "hub", "proxy"]):
+            self.say(f"Ended the {name} that an earlier start had left behind")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self.children):
+            child.stop()
+        self.census.end(["proxy"], within_s=5)
+        os.close(self._lock)
+
+    def start(self) -> None:
+        """Returns when hub, proxy and service answer. Raises ChildFailed."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        local = f"http://127.0.0.1:{self.settings.port}" if self.settings.bind != "::1" else self.settings.public_url
+        service, hub = self.children
+        for child, url in (
+            (service, f"{self.settings.service_url}/health"),
+            (hub, f"{local}/hub/health"),
+            (service, f"{local}/services/moorage/health"),
+        ):
+            self._until_answers(child, url)
+        self._write_census()
+
+    def _until_answers(self, child: Child, url: str) -> None:
+        deadline = time.monotonic() + UP_S
+        while not self._stopping:
+            child.check()
+            self._write_census()
+            try:
+                if httpx.get(url, timeout=5, trust_env=False).is_success:
+                    return
+            except httpx.TransportError:
+                pass  # not yet
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"The {child.name} did not answer at {url} within {UP_S:.0f} s.{child.tail()}")
+            time.sleep(WATCH_S / 2)
+
+    def watch(self) -> None:
+        """Until a signal. Raises ChildFailed when one of them cannot be kept up."""
+        pids: list[int | None] = []
+        while not self._stopping:
+            for child in self.children:
+                child.check()
+            now = [child.process.pid if child.process is not None else None for child in self.children]
+            if now != pids:
+                pids = now
+                self._write_census()
+            time.sleep(WATCH_S)
+
+    def _write_census(self) -> None:
+        pids = {"supervisor": os.getpid()}
+        pids |= {child.name: child.process.pid for child in self.children if child.process is not None}
+        proxy = self.settings.state / "database" / "proxy.pid"
+        if proxy.exists():
+            pids["proxy"] = int(proxy.read_text().split()[0])
+        self.census.write(pids)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+
+def running(state: Path) -> list[Observation]:
+    """The workload processes that live."""
+    return [seen for seen in LocalProcesses(state / "workloads").observe_all() if not seen.gone]
+
+
+def what_goes_on(state: Path) -> str:
+    """What runs without hub and service, in a sentence."""
+    kinds: dict[str, set[str]] = {}
+    for seen in running(state):
+        kinds.setdefault(seen.labels.get("kind", "workload"), set()).add(seen.workload_id)
+    if not kinds:
+        return "Nothing else runs."
+    words = [f"{len(ids)} {kind if len(ids) == 1 else kind + 's'}" for kind, ids in sorted(kinds.items())]
+    return f"Still running: {', '.join(words)}. `make up` finds them again, `make down` ends them."
+
+
+def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) -> None:
+    """Ends hub, proxy, service and every workload, by pid. What is not there is no error."""
+    census = Census(settings.state)
+    census.end(["supervisor"])
+    ended = census.end()
+    say(f"Stopped {', '.join(ended)}" if ended else "Hub, proxy and service are stopped")
+    processes = LocalProcesses(settings.state / "workloads")
+    workloads = running(settings.state)
+    for seen in workloads:
+        processes.stop(seen.workload_id, grace_s=grace_s)
+    while running(settings.state):
+        time.sleep(0.05)
+    count = len({seen.workload_id for seen in workloads})
+    say(f"Stopped {count} workload{'' if count == 1 else 's'}" if count else "No workload was running")
