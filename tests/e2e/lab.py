@@ -53,19 +53,26 @@ class Lab:
         self.page.keyboard.press("Control+Enter")
 
     def add_and_run(self, code: str, *, timeout_ms: int = START_MS) -> Locator:
-        """Adds a cell at the end, types `code`, runs it; returns its output area."""
+        """Adds a cell at the end, types `code`, runs it to its end; returns its output area."""
+        cell = self.start_new(code)
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(NUMBERED, timeout=timeout_ms)
+        return cell.locator(".jp-OutputArea")
+
+    def start_new(self, code: str) -> Locator:
+        """Adds a cell at the end, types `code`, begins to run it, and does not wait. Returns the cell."""
         last = self.notebook.locator(".jp-Notebook .jp-Cell").last
         last.scroll_into_view_if_needed()
         last.locator(".jp-InputPrompt").click()
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("b")
-        cell = self.notebook.locator(".jp-Notebook .jp-Cell.jp-mod-active")
         self.page.keyboard.press("Enter")
         self.page.keyboard.insert_text(code)
         self.page.keyboard.press("Escape")
         self.page.keyboard.press("Control+Enter")
-        expect(cell.locator(".jp-InputPrompt")).to_have_text(NUMBERED, timeout=timeout_ms)
-        return cell.locator(".jp-OutputArea")
+        return self.notebook.locator(".jp-Notebook .jp-Cell").last
+
+    def last_output(self) -> Locator:
+        return self.notebook.locator(".jp-Notebook .jp-Cell").last.locator(".jp-OutputArea")
 
     def restart_kernel(self) -> None:
         self.page.get_by_role("menuitem", name="Kernel", exact=True).click()

@@ -1,0 +1,55 @@
+"""One installation and one browser for the whole story; a screenshot of every step is kept in tests/e2e/screenshots."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.e2e.installation import Installation
+
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    # Not below pytest's own folder, which is 0700: users of other uids have to pass. Short, for Ray's sockets.
+    state = Path(tempfile.mkdtemp(prefix="moorage-", dir="/tmp"))
+    state.chmod(0o755)
+    one = Installation(state)
+    one.configure(service={"inventory": {"cpu": 12, "memory": 20 << 30}, "scale_idle_s": 4})
+    try:
+        yield one
+    finally:
+        one.down()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser: Browser) -> Page:
+    """The user's one tab, signed in by the first step of the story."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    context.set_default_timeout(30_000)
+    return context.new_page()
+
+
+@pytest.fixture(scope="session")
+def picture(page: Page) -> Callable[[str], None]:
+    """Takes a screenshot under a name: picture("1-start")."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+
+    def take(name: str) -> None:
+        page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    return take
