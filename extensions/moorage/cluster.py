@@ -173,17 +173,19 @@ def clusters(project: str | None = None, *, client: Client | None = None) -> lis
     return [Cluster(state, client=client) for state in found if not state.phase.ended]
 
 
-def attach(name: str | None = None, *, timeout: float = WAIT_S, client: Client | None = None) -> Cluster:
+def attach(
+    name: str | None = None, *, engine: EngineName | None = None, timeout: float = WAIT_S, client: Client | None = None
+) -> Cluster:
     """Find my cluster again and wait until it is ready: after a kernel restart, or in a scheduled run.
 
-    Without a name: the run's own cluster (`MOORAGE_CLUSTER`), else the only one of this project. Raises NoCluster or
-    SeveralClusters, which say what to do.
+    Without a name: the run's own cluster (`MOORAGE_CLUSTER`), else the only one of this project (and of `engine`, if one
+    is given). Raises NoCluster or SeveralClusters, which say what to do.
     """
     client = client or default_client()
     own = surroundings().cluster
     if name is None and own is not None:
         return Cluster(client.send(calls.cluster(own)), client=client).wait(timeout)
-    live = [cluster for cluster in clusters(client=client) if cluster.phase in _USABLE]
+    live = [cluster for cluster in clusters(client=client) if cluster.phase in _USABLE and engine in (None, cluster.engine)]
     return choose(live, name).wait(timeout)
 
 
