@@ -21,6 +21,12 @@ def list_workloads(
         return [operations.to_wire(session, row) for row in rows]
 
 
+@router.get("/{workload_id}")
+def show(context: Ctx, caller: RequireUser, workload_id: str) -> Workload:
+    with context.database.read() as session:
+        return operations.to_wire(session, operations.find_own(session, caller, workload_id))
+
+
 @router.get("/{workload_id}/events")
 def events(context: Ctx, caller: RequireUser, workload_id: str) -> list[Event]:
     """What happened to it, oldest first."""
