@@ -19,7 +19,7 @@ setup:  ## Set everything up, start nothing
 	@$(BOOTSTRAP) setup
 
 test:  ## Lint, types, import contracts and all tests
-	@$(BOOTSTRAP) test
+	@$(BOOTSTRAP) test $(TESTS)
 
 lock:  ## Make the locks anew
 	@$(BOOTSTRAP) lock

@@ -3,7 +3,7 @@
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036 - this file is what an older Python reads first
-    sys.exit("Moorage needs Python 3.11 or later to set itself up; this is %s. Try: make PYTHON=python3.12 up" % sys.version.split()[0])  # noqa: UP031
+    sys.exit("Moorage needs Python 3.11 or later to set itself up. Try: make PYTHON=python3.12 up")
 
 import fcntl
 import json
@@ -12,9 +12,11 @@ from pathlib import Path
 
 from bootstrap.environments import build_wheels, ensure_environment
 from bootstrap.interpreter import choose
+from bootstrap.lock import make_locks
 from bootstrap.node import ensure_proxy
-from bootstrap.places import Places, SetupError, prepare, state_folder
+from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
 from bootstrap.say import say
+from bootstrap.testing import run_tests
 from bootstrap.uv_tool import ensure_uv
 
 
@@ -53,13 +55,17 @@ def main(arguments: list[str]) -> None:
         if command == "up":
             hand_over(places, control, "up")
         say("Everything is in place; `make up` starts Moorage")
+    elif command == "lock":
+        make_locks(prepare(ROOT / ".cache"))
+    elif command == "test":
+        sys.exit(run_tests(prepare(ROOT / ".cache"), arguments[1:]))
     elif command in ("down", "link", "user"):
         control = state / "control"
         if not control.exists():
             raise SetupError(f"Nothing is set up in {state}; `make up` does that.")
         hand_over(Places(state), control, *arguments)
     else:
-        raise SetupError(f"There is no command {command!r}; there are up, down, setup, link and user.")
+        raise SetupError(f"There is no command {command!r}; there are up, down, setup, link, user, test and lock.")
 
 
 if __name__ == "__main__":

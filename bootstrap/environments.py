@@ -44,9 +44,16 @@ def sources() -> list[Path]:
 
 def uv_environment(places: Places) -> dict[str, str]:
     """uv's cache lies beside the environments, so that it links files instead of copying them."""
-    unwanted = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT")
+    unwanted = (
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHONDONTWRITEBYTECODE",
+        "UV_PYTHON",
+        "UV_PROJECT_ENVIRONMENT",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
-    return {**kept, "UV_CACHE_DIR": str(places.cache / "uv"), "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    return {"UV_CACHE_DIR": str(places.cache / "uv"), **kept, "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
 
 
 def build_wheels(places: Places, uv: Path, interpreter: Interpreter) -> dict[str, Path]:
@@ -56,8 +63,22 @@ def build_wheels(places: Places, uv: Path, interpreter: Interpreter) -> dict[str
     if not (folder / DONE).exists():
         with step("Building Moorage's own packages"):
             shutil.rmtree(folder, ignore_errors=True)
-            argv = [uv, "build", "--all-packages", "--wheel", "--out-dir", folder, "--python", interpreter.path]
-            run([*argv, "--build-constraints", constraints, "--require-hashes"], "Building", env=uv_environment(places), cwd=ROOT)
+            argv: list[str | Path] = [
+                uv,
+                "build",
+                "--all-packages",
+                "--wheel",
+                "--out-dir",
+                folder,
+                "--python",
+                interpreter.path,
+            ]
+            run(
+                [*argv, "--build-constraints", constraints, "--require-hashes"],
+                "Building",
+                env=uv_environment(places),
+                cwd=ROOT,
+            )
             for path in folder.iterdir():
                 path.chmod(0o644)
             (folder / DONE).touch()
@@ -86,7 +107,16 @@ def _make(places: Places, uv: Path, interpreter: Interpreter, folder: Path, lock
     folder.parent.chmod(0o755)
     env = uv_environment(places)
     run([uv, "venv", "--quiet", "--no-project", "--python", interpreter.path, folder], "Making an environment", env=env)
-    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--no-deps", "--python", folder / "bin" / "python"]
+    install: list[str | Path] = [
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--compile-bytecode",
+        "--no-deps",
+        "--python",
+        folder / "bin" / "python",
+    ]
     run([*install, "--require-hashes", "-r", lock], f"Installing {lock.name}", env=env)
     run([*install, *own], "Installing Moorage's own packages", env=env)
     (folder / DONE).touch()

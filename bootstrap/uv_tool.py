@@ -21,8 +21,19 @@ def ensure_uv(places: Places) -> Path:
     pip = find_pip(places)
     with step(f"Fetching uv {wanted}"):
         shutil.rmtree(places.tools / "uv", ignore_errors=True)
-        argv = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-        run([*argv, "--only-binary=:all:", "--target", places.tools / "uv", "-r", LOCK], "Fetching uv", env=pip_environment())
+        argv: list[str | Path] = [
+            *pip,
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+        ]
+        run(
+            [*argv, "--only-binary=:all:", "--target", places.tools / "uv", "-r", LOCK],
+            "Fetching uv",
+            env=pip_environment(),
+        )
         places.uv.parent.mkdir(exist_ok=True)
         places.uv.unlink(missing_ok=True)
         places.uv.symlink_to(Path("..") / "uv" / "bin" / "uv")
@@ -44,7 +55,9 @@ def find_pip(places: Places) -> list[str]:
     folder = places.tools / "pip"
     for attempt in range(2):
         for python in interpreters:
-            if _works([str(python), "-c", "import ensurepip"]) and _works([str(python), "-m", "venv", "--clear", str(folder)]):
+            if _works([str(python), "-c", "import ensurepip"]) and _works(
+                [str(python), "-m", "venv", "--clear", str(folder)]
+            ):
                 return [str(folder / "bin" / "python"), "-m", "pip"]
         if attempt or not _install_venv():
             break
@@ -61,7 +74,7 @@ def _install_venv() -> bool:
     say("Python here has no pip: installing Debian's python3-venv by apt-get")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "-qq"], check=False, env=environment, stdout=subprocess.DEVNULL)
-    argv = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-venv"]
+    argv: list[str | Path] = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-venv"]
     return subprocess.run(argv, check=False, env=environment, stdout=subprocess.DEVNULL).returncode == 0
 
 

@@ -15,10 +15,11 @@ from moorage_hub.state import write_private
 from moorage_spawners.shim import tree
 
 MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
+MOST_AT_START = 1  # before it has ever answered
 STEADY_S = 120.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 15.0
-TAIL = 3000
+TAIL_LINES = 20
 
 
 @dataclass
@@ -44,8 +45,8 @@ class Child:
                 start_new_session=True,
             )  # fmt: skip
 
-    def check(self) -> None:
-        """Starts it again, after a pause, when it died. Raises ChildFailed when that happens too often."""
+    def check(self, most: int = MOST_RESTARTS) -> None:
+        """Starts it again, after a pause, when it died. Raises ChildFailed when that happens more often than `most`."""
         if self.process is not None and self.process.poll() is None:
             return
         now = time.monotonic()
@@ -53,7 +54,7 @@ class Child:
             status = self.process.returncode
             self.process = None
             self.deaths = [moment for moment in self.deaths if now - moment < STEADY_S] + [now]
-            if len(self.deaths) > MOST_RESTARTS:
+            if len(self.deaths) > most:
                 raise ChildFailed(
                     f"The {self.name} ended {len(self.deaths)} times, last with status {status}.{self.tail()}"
                 )
@@ -76,8 +77,8 @@ class Child:
         """The end of its log, as text to append to a message."""
         if not self.log.exists():
             return ""
-        text = self.log.read_bytes()[-TAIL:].decode(errors="replace")
-        return f" The end of its log ({self.log}):\n{text}"
+        lines = self.log.read_bytes()[-10_000:].decode(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join([f" The end of its log ({self.log}):", *lines])
 
 
 def _private_log(path: Path) -> IO[bytes]:

@@ -11,7 +11,7 @@ from types import FrameType
 
 import httpx
 
-from moorage_hub.children import Census, Child
+from moorage_hub.children import MOST_AT_START, Census, Child
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.settings import HubSettings
 from moorage_spawners.launch import LocalProcesses, Observation
@@ -107,7 +107,7 @@ class Supervisor:
     def _until_answers(self, child: Child, url: str) -> None:
         deadline = time.monotonic() + UP_S
         while not self._stopping:
-            child.check()
+            child.check(MOST_AT_START)
             self._write_census()
             try:
                 if httpx.get(url, timeout=5, trust_env=False).is_success:
@@ -161,7 +161,7 @@ def what_goes_on(state: Path) -> str:
 def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) -> None:
     """Ends hub, proxy, service and every workload, by pid. What is not there is no error."""
     census = Census(settings.state)
-    census.end(["supervisor"])
+    census.end(["supervisor"], within_s=60)
     ended = census.end()
     say(f"Stopped {', '.join(ended)}" if ended else "Hub, proxy and service are stopped")
     processes = LocalProcesses(settings.state / "workloads")

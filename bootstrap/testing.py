@@ -1,0 +1,145 @@
+"""`make test`: an environment for the tests, the programs they drive, then lint, types, contracts and all tests."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bootstrap.environments import DONE, digest, uv_environment
+from bootstrap.interpreter import Interpreter, choose
+from bootstrap.node import ensure_proxy
+from bootstrap.places import MEMBERS, ROOT, Places, SetupError
+from bootstrap.say import run, say, step
+from bootstrap.uv_tool import ensure_uv
+
+PR_SET_CHILD_SUBREAPER = 36
+VENV = ROOT / ".venv"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",)}
+CHECKS = {
+    "ruff": ("ruff", "check", "."),
+    "mypy": ("mypy",),
+    "import contracts": ("lint-imports",),
+}
+
+
+def run_tests(places: Places, arguments: list[str]) -> int:
+    """Everything in one go. The exit status of pytest, or 1 when only a check before it failed."""
+    ctypes.CDLL(None).prctl(
+        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    )  # what the tests leave behind comes to us, and ends with us
+    interpreter = choose(places)
+    uv = ensure_uv(places)
+    _environment(places, uv, interpreter)
+    os.environ["MOORAGE_TEST_PROXY"] = str(ensure_proxy(places, uv, interpreter))
+    os.environ.setdefault("UV_CACHE_DIR", str(places.cache / "uv"))
+    _programs()
+    failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
+    if failed:
+        say(f"Failed: {', '.join(failed)}; see above. The tests follow")
+    status, summary = _pytest(arguments)
+    left = _end_leftovers()
+    if left:
+        say(f"Ended what the tests had left running: {', '.join(left)}")
+        say(summary)
+    return status or bool(failed)
+
+
+def _environment(places: Places, uv: Path, interpreter: Interpreter) -> None:
+    lock = ROOT / "locks" / "dev.txt"
+    members = [ROOT / member for member in MEMBERS]
+    wanted = f"{digest([lock, *(member / 'pyproject.toml' for member in members)])} {interpreter.path}"
+    stamp = VENV / DONE
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    with step("Making the tests' environment"):
+        env = uv_environment(places)
+        run([uv, "venv", "--quiet", "--clear", "--no-project", "--python", interpreter.path, VENV], "uv venv", env=env)
+        install: list[str | Path] = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--no-deps",
+            "--python",
+            VENV / "bin" / "python",
+        ]
+        run([*install, "--require-hashes", "-r", lock], "Installing dev.txt", env=env)
+        editable: list[str | Path] = [part for member in members for part in ("-e", member)]
+        constraints: list[str | Path] = ["--build-constraints", ROOT / "locks" / "build.txt"]
+        run([*install, *constraints, *editable], "Installing the workspace", env=env)
+        stamp.write_text(wanted)
+
+
+def _programs() -> None:
+    """Chromium, which the story needs, and PostgreSQL, on which the service's tests run beside SQLite."""
+    missing = []
+    if not any(shutil.which(name) for name in BROWSERS):
+        missing.append("chromium")
+    if not (any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")):
+        missing.append("postgresql")
+    if not missing:
+        return
+    packages = [package for name in missing for package in PACKAGES[name]]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetupError(
+            f"The tests need {' and '.join(missing)}, which this machine lacks. "
+            f"On Debian: sudo apt-get install {' '.join(packages)}"
+        )
+    with step(f"Installing {' and '.join(missing)} by apt-get, for the tests"):
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-qq"], "apt-get update", env=env)
+        run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], "apt-get install", env=env)
+
+
+def _check(name: str, argv: tuple[str, ...]) -> bool:
+    begin = time.monotonic()
+    done = subprocess.run(
+        [VENV / "bin" / argv[0], *argv[1:]], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        check=False,
+    )  # fmt: skip
+    say(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} in {time.monotonic() - begin:.1f} s")
+    if done.returncode != 0:
+        sys.stdout.write(done.stdout)
+        sys.stdout.flush()
+    return done.returncode == 0
+
+
+def _pytest(arguments: list[str]) -> tuple[int, str]:
+    """Its exit status and its last line, which is the summary."""
+    say("pytest")
+    argv: list[str | Path] = [VENV / "bin" / "python", "-m", "pytest", "--durations=10", *arguments]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    last = ""
+    with subprocess.Popen(
+        argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as tests:
+        assert tests.stdout is not None
+        for line in tests.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            last = line.strip() or last
+    return tests.returncode, last
+
+
+def _end_leftovers() -> list[str]:
+    """Ends our remaining descendants; their names."""
+    names = []
+    while children := _children():
+        for pid in children:
+            names.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:80])
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return [name for name in names if name]
+
+
+def _children() -> list[int]:
+    """Living or dead, not yet waited for. A killed one hands its own children on to us."""
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in text.split()]
