@@ -12,6 +12,9 @@ from moorage_service import __version__, errors
 from moorage_service.context import Context
 from moorage_service.identity import api as identity_api
 from moorage_service.identity import oauth
+from moorage_service.jobs import api as jobs_api
+from moorage_service.jobs import execution as runs
+from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.ledger import api as ledger_api
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
@@ -28,12 +31,13 @@ API = f"{PREFIX}/api/v1"
 
 ROUTERS: list[APIRouter] = [
     identity_api.router,
+    jobs_api.router,
     ledger_api.router,
     notebooks_api.router,
     projects_api.router,
     workloads_api.router,
 ]
-STEPS: dict[WorkloadKind, Step] = {WorkloadKind.NOTEBOOK: notebooks.step}
+STEPS: dict[WorkloadKind, Step] = {WorkloadKind.NOTEBOOK: notebooks.step, WorkloadKind.RUN: runs.step}
 
 
 def create_app(context: Context, *, background: bool = True) -> FastAPI:
@@ -41,10 +45,10 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops: list[Reconciler | Builder] = []
+        loops: list[Reconciler | Builder | ScheduleClock] = []
         if background:
             seed_starter(context)
-            loops = [*make_reconcilers(context, STEPS), Builder(context)]
+            loops = [*make_reconcilers(context, STEPS), Builder(context), ScheduleClock(context)]
         for loop in loops:
             loop.start()
         yield

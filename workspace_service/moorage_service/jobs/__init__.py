@@ -1,0 +1,1 @@
+"""Jobs: promotion, versions, schedules and the clock that fires them, runs and their outputs."""

@@ -1,0 +1,153 @@
+"""Jobs, schedules and runs over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+
+from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
+from moorage_service.context import Context, Ctx
+from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
+from moorage_service.identity.idempotency import IdempotencyKey
+from moorage_service.jobs import access, launch, operations, outputs, runs, schedules, views
+from moorage_service.projects.access import find_project
+
+router = APIRouter(tags=["jobs"])
+_Most = Annotated[int, Query(ge=1, le=500)]
+
+
+def _job(context: Context, caller: Caller, job_id: str) -> Job:
+    with context.database.read() as session:
+        job = access.find_job(session, caller, job_id)
+        return views.job_view(session, context.settings, caller, job, with_versions=True)
+
+
+def _run(context: Context, caller: Caller, run_id: str) -> Run:
+    with context.database.read() as session:
+        return views.run_view(session, context.settings, runs.find(session, caller, run_id), whole=True)
+
+
+@router.post("/jobs", status_code=201)
+def promote(context: Ctx, caller: RequireUser, request: PromoteRequest, key: IdempotencyKey = None) -> Job:
+    """Promotes a notebook: a new job, a new version, or neither if nothing has changed."""
+    return _job(context, caller, operations.promote(context, caller, request, key=key))
+
+
+@router.post("/jobs/inspect")
+def inspect(context: Ctx, caller: RequireUser, request: PromoteRequest) -> Inspection:
+    """What promoting this would make: parameters, files, whether it is a new version. Writes nothing."""
+    return operations.inspect(context, caller, request)
+
+
+@router.get("/jobs")
+def list_jobs(context: Ctx, caller: RequireUser, project: str | None = None) -> list[Job]:
+    """My jobs, and those of the projects that I am a member of."""
+    with context.database.read() as session:
+        found = None
+        if project is not None:
+            found = find_project(session, project, user_id=caller.user_id, admin=caller.admin)
+        rows = access.visible_jobs(session, caller, found)
+        return [views.job_view(session, context.settings, caller, row) for row in rows]
+
+
+@router.get("/jobs/{job_id}")
+def show_job(context: Ctx, caller: RequireUser, job_id: str) -> Job:
+    return _job(context, caller, job_id)
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def remove_job(context: Ctx, caller: RequireUser, job_id: str) -> None:
+    """The job fires no more and its runs end; their history stays."""
+    operations.remove(context, caller, job_id)
+
+
+@router.put("/jobs/{job_id}/schedule")
+def put_schedule(context: Ctx, caller: RequireUser, job_id: str, schedule: Schedule) -> Job:
+    schedules.change(context, caller, job_id, schedule)
+    return _job(context, caller, job_id)
+
+
+@router.delete("/jobs/{job_id}/schedule")
+def remove_schedule(context: Ctx, caller: RequireUser, job_id: str) -> Job:
+    schedules.change(context, caller, job_id, None)
+    return _job(context, caller, job_id)
+
+
+@router.post("/schedules/preview")
+def preview(context: Ctx, caller: RequireUser, schedule: Schedule) -> SchedulePreview:
+    """The schedule in words, its next five fires with their offsets, and a warning about changes of clocks."""
+    return schedules.preview(context, schedule)
+
+
+@router.post("/jobs/{job_id}/runs", status_code=201)
+def start_run(context: Ctx, caller: RequireUser, job_id: str, request: RunRequest, key: IdempotencyKey = None) -> Run:
+    """A run now. It is queued until there is room for it and its cluster."""
+    return _run(context, caller, runs.start(context, caller, job_id, request, key=key))
+
+
+@router.get("/jobs/{job_id}/runs")
+def runs_of_job(context: Ctx, caller: RequireUser, job_id: str, most: _Most = 100) -> list[Run]:
+    """The job's runs that I may see, newest first; fires that a policy left out are among them."""
+    with context.database.read() as session:
+        job = access.find_job(session, caller, job_id)
+        rows = runs.listed(session, caller, job=job, most=most)
+        return [views.run_view(session, context.settings, row) for row in rows]
+
+
+@router.get("/runs")
+def list_runs(context: Ctx, caller: RequireUser, project: str | None = None, most: _Most = 100) -> list[Run]:
+    """My runs, newest first."""
+    with context.database.read() as session:
+        rows = runs.listed(session, caller, project=project, most=most)
+        return [views.run_view(session, context.settings, row) for row in rows]
+
+
+@router.get("/runs/{run_id}")
+def show_run(context: Ctx, caller: RequireMember, run_id: str) -> Run:
+    return _run(context, caller, run_id)
+
+
+@router.delete("/runs/{run_id}", status_code=202)
+def cancel(context: Ctx, caller: RequireUser, run_id: str) -> Run:
+    """Asks the run to end; what it did is kept."""
+    runs.cancel(context, caller, run_id)
+    return _run(context, caller, run_id)
+
+
+@router.get("/runs/{run_id}/outputs/{name}", response_class=FileResponse)
+def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> FileResponse:
+    """notebook.ipynb, notebook.html (in a sandbox, without an origin) or run.log."""
+    with context.database.read() as session:
+        run = runs.find(session, caller, run_id)
+    path = outputs.find(context.settings, run.workload_id, name)
+    return FileResponse(path, media_type=outputs.KINDS[name][0], headers=outputs.HEADERS)
+
+
+@router.get("/runs/{run_id}/log")
+def log(context: Ctx, caller: RequireMember, run_id: str, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """What the run printed so far, from a byte on; while it runs, too."""
+    with context.database.read() as session:
+        run = runs.find(session, caller, run_id)
+    kept = outputs.folder(context.settings, run.workload_id) / "run.log"
+    path = kept if kept.is_file() else context.processes.log_path(run.workload_id, launch.ROLE)
+    return Response(outputs.tail(path, offset), media_type=outputs.KINDS["run.log"][0], headers=outputs.HEADERS)
+
+
+@router.post("/runs/{run_id}/progress", status_code=204)
+def report(context: Ctx, caller: RequireWorkload, run_id: str, progress: RunProgress) -> None:
+    """From the run's own runner. An older sequence than the last changes nothing."""
+    runs.report(context, caller, run_id, progress)
+
+
+@router.put("/runs/{run_id}/outputs/{name}", status_code=204)
+async def upload(context: Ctx, caller: RequireWorkload, run_id: str, name: str, request: Request) -> None:
+    """From the run's own runner: an output's whole content, which replaces the earlier one."""
+    runs.require_own(caller, run_id)
+    arriving = await run_in_threadpool(outputs.Upload, context.settings, run_id, name)
+    try:
+        async for piece in request.stream():
+            await run_in_threadpool(arriving.write, piece)
+        await run_in_threadpool(arriving.finish)
+    finally:
+        await run_in_threadpool(arriving.abandon)
