@@ -80,8 +80,7 @@ def _refused(request: Request, error: ServiceError) -> Response:
         request.headers.get("host"),
         urlsplit(current_context(request).settings.public_url).netloc,
     )
-    gone = isinstance(error, Forbidden | NotFound)
-    if request.method == "POST" and own and came_from.path.startswith(f"{PREFIX}/") and not gone:
+    if request.method == "POST" and own and came_from.path.startswith(f"{PREFIX}/"):
         query = f"?{came_from.query}" if came_from.query else ""
         return render.go(f"{came_from.path}{query}", bad=error.message)
     return render.error_page(request, error.status, error.message)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 from moorage.wire import Notebook, Phase, Project
 from moorage_service.clock import optional_text
 from moorage_service.context import Context, Ctx
+from moorage_service.errors import Conflict
 from moorage_service.identity import api as identity
 from moorage_service.identity.callers import Caller
 from moorage_service.ledger.resources import of_size
@@ -44,9 +45,17 @@ def start(
     size = forms.size(cpu=cpu, memory_gib=memory_gib, gpu=gpu, gpu_type=gpu_type)
     of_size(size)
     projects.get_project(context, caller, project)
-    _starts(request).begin(
-        caller.user_id, project, lambda: notebooks.start_server(context, caller, project, size), now=context.clock()
-    )
+
+    def ask() -> None:
+        try:
+            notebooks.start_server(context, caller, project, size)
+        except Conflict as error:
+            if error.code != "hub_refused":
+                raise
+            # The hub passes on the sentence of whoever refused: ours, mostly.
+            raise Conflict(error.message.partition(": ")[2] or error.message) from error
+
+    _starts(request).begin(caller.user_id, project, ask, now=context.clock())
     return render.go(f"{PREFIX}/start/{project}")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from markupsafe import Markup
 
@@ -129,13 +129,52 @@ def date(moment: str) -> Markup:
     )
 
 
-def in_order(items: Iterable[Remaining]) -> list[Remaining]:
-    """CPU, memory, GPUs, counts; GPUs of any type are left out where one type's own line says the same."""
-    found = list(items)
-    typed = [(item.left, item.amount) for item in found if item.resource.startswith("gpu:")]
-    shown = [item for item in found if item.resource != "gpu" or (item.left, item.amount) not in typed]
+class Counted(Protocol):
+    """What is left of a resource, or a rule about it."""
+
+    @property
+    def resource(self) -> str: ...
+    @property
+    def used(self) -> float: ...
+    @property
+    def amount(self) -> float: ...
+
+
+C = TypeVar("C", bound=Counted)
+
+
+def rank(resource: str) -> int:
+    """CPU, memory, GPUs, then counts."""
     names = [*_ORDER, *_COUNTS]
-    return sorted(shown, key=lambda item: names.index(item.resource.partition(":")[0]))
+    kind = resource.partition(":")[0]
+    return names.index(kind) if kind in names else len(names)
+
+
+def in_order(items: Iterable[C]) -> list[C]:
+    """By rank; GPUs of any type are left out where one type's own line says the same."""
+    found = list(items)
+    typed = [(item.used, item.amount) for item in found if item.resource.startswith("gpu:")]
+    shown = [item for item in found if item.resource != "gpu" or (item.used, item.amount) not in typed]
+    return sorted(shown, key=lambda item: rank(item.resource))
+
+
+def ordered(amounts: Mapping[str, float]) -> list[tuple[str, float]]:
+    shown = [
+        name
+        for name in amounts
+        if name != "gpu" or amounts[name] not in [amounts[each] for each in amounts if each != name]
+    ]
+    return sorted(((name, amounts[name]) for name in shown), key=lambda pair: rank(pair[0]))
+
+
+def facts(found: Mapping[str, Any] | None, about: str = "") -> str:
+    """An entry of the audit: "amount: 4 GiB, why: ..."."""
+    parts = []
+    for name, value in (found or {}).items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = show_amount("memory", value) if name == "amount" and " memory " in about else number(value)
+        parts.append(f"{name}: {value}")
+    return ", ".join(parts)
 
 
 def left_percent(item: Remaining) -> int:
@@ -145,5 +184,5 @@ def left_percent(item: Remaining) -> int:
 FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
-    "in_order": in_order,
+    "in_order": in_order, "ordered": ordered, "facts": facts,
 }  # fmt: skip

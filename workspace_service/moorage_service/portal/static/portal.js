@@ -4,6 +4,7 @@
 import { refresh } from "./morph.js";
 import { startClocks, tick } from "./clocks.js";
 import { coupleSizes } from "./sizes.js";
+import { keepFields } from "./drafts.js";
 
 const LONGEST_PAUSE_S = 30;
 
@@ -50,6 +51,7 @@ document.addEventListener("change", (event) => {
 });
 
 startClocks();
+keepFields();
 coupleSizes();
 leaveIfTold();
 keepFresh();
