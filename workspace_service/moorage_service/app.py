@@ -9,6 +9,8 @@ from starlette.responses import RedirectResponse
 
 from moorage.wire import WorkloadKind
 from moorage_service import __version__, errors
+from moorage_service.clusters import api as clusters_api
+from moorage_service.clusters import reconcile as clusters
 from moorage_service.context import Context
 from moorage_service.identity import api as identity_api
 from moorage_service.identity import oauth
@@ -30,6 +32,7 @@ from moorage_service.workloads import api as workloads_api
 API = f"{PREFIX}/api/v1"
 
 ROUTERS: list[APIRouter] = [
+    clusters_api.router,
     identity_api.router,
     jobs_api.router,
     ledger_api.router,
@@ -37,7 +40,11 @@ ROUTERS: list[APIRouter] = [
     projects_api.router,
     workloads_api.router,
 ]
-STEPS: dict[WorkloadKind, Step] = {WorkloadKind.NOTEBOOK: notebooks.step, WorkloadKind.RUN: runs.step}
+STEPS: dict[WorkloadKind, Step] = {
+    WorkloadKind.CLUSTER: clusters.step,
+    WorkloadKind.NOTEBOOK: notebooks.step,
+    WorkloadKind.RUN: runs.step,
+}
 
 
 def create_app(context: Context, *, background: bool = True) -> FastAPI:

@@ -1,0 +1,1 @@
+"""Where clusters run. `local`: processes of this machine, each under a shim."""

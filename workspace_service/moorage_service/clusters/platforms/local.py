@@ -1,0 +1,178 @@
+"""Clusters as processes of this machine: a shim per role, a folder per cluster, the project's environment."""
+
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from moorage_service.clusters.plan import RolePlan, Site
+from moorage_service.clusters.platforms.base import Order, Seen
+from moorage_service.settings import PREFIX, Settings
+from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
+
+MODULES = {"ray": "ray.scripts.scripts", "dask": "dask", "moorage-agent": "moorage.agent"}
+LOOPBACK = "127.0.0.1"
+# Ray's sockets lie deep: <folder>/r/session_<date>_<time>_<pid>/sockets/plasma_store.<n>. The kernel takes 107 bytes.
+LONGEST_FOLDER = 107 - len("/r/session_2026-11-21_12-24-15_466253_4194304/sockets/plasma_store.999")
+LOG_KEPT = 1 << 20  # bytes per role
+TAIL = 4096
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class LocalPlatform:
+    def __init__(self, settings: Settings, processes: LocalProcesses) -> None:
+        self._settings = settings
+        self._processes = processes
+
+    def site(self, cluster_id: str, ports: Mapping[str, int]) -> Site:
+        return Site(
+            host=LOOPBACK,
+            bind=LOOPBACK,
+            folder=str(self.folder(cluster_id)),
+            ports=ports,
+            prefix=f"{PREFIX}/dashboards/{cluster_id}",
+        )
+
+    def folder(self, cluster_id: str) -> Path:
+        """The cluster's working folder; a short one elsewhere when the state folder's path is too long for sockets."""
+        name = cluster_id.rpartition("-")[2]
+        folder = self._settings.state / "scratch" / name
+        if len(str(folder)) <= LONGEST_FOLDER:
+            return folder
+        return Path("/tmp") / f"moorage-{name}"  # noqa: S108 - made by `_make_folder`, which trusts nobody there
+
+    def observe(self, cluster_id: str) -> list[Seen]:
+        return [_seen(each) for each in self._processes.observe(cluster_id)]
+
+    def start(self, order: Order, role: str, plan: RolePlan, devices: Sequence[str]) -> None:
+        folder = self.folder(order.cluster_id)
+        _make_folder(folder, order)
+        environment = self._settings.state / "environments" / order.environment
+        self._processes.start(
+            ProcessSpec(
+                workload_id=order.cluster_id,
+                generation=order.generation,
+                role=role,
+                argv=argv(str(environment / "bin" / "python"), plan),
+                env=environ(order, plan, str(environment), str(folder), self._settings.url, devices),
+                cwd=str(folder / "work"),
+                identity=order.identity,
+                size=plan.size,
+            )
+        )
+
+    def stop(self, cluster_id: str, role: str | None = None) -> None:
+        self._processes.stop(cluster_id, role=role, grace_s=self._settings.stop_grace_s)
+
+    def log(self, cluster_id: str) -> str:
+        kept = self._kept(cluster_id)
+        if kept.exists():
+            return kept.read_text(errors="replace")
+        parts = []
+        for role in dict.fromkeys(seen.role for seen in self.observe(cluster_id)):
+            parts.append(f"==> {role} <==\n{self._end_of(cluster_id, role, LOG_KEPT)}")
+        return "\n".join(parts)
+
+    def tail(self, cluster_id: str, role: str) -> str:
+        lines = [line for line in self._end_of(cluster_id, role, TAIL).splitlines() if line.strip()]
+        return "\n".join(lines[-4:])[-800:]
+
+    def clear(self, cluster_id: str) -> None:
+        text = self.log(cluster_id)
+        kept = self._kept(cluster_id)
+        if text and not kept.exists():
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+        self._processes.forget(cluster_id)
+        shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
+
+    def _kept(self, cluster_id: str) -> Path:
+        return self._settings.state / "logs" / "clusters" / f"{cluster_id}.log"
+
+    def _end_of(self, cluster_id: str, role: str, most: int) -> str:
+        try:
+            with open(self._processes.log_path(cluster_id, role), "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+                text = file.read(most).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return _COLOURS.sub("", text)
+
+
+def argv(python: str, plan: RolePlan) -> tuple[str, ...]:
+    """By module, for the scripts of an environment hold the path at which it was built."""
+    program, *rest = plan.command()
+    return (python, "-m", MODULES[program], *rest)
+
+
+def environ(
+    order: Order, plan: RolePlan, environment: str, folder: str, api_url: str, devices: Sequence[str]
+) -> dict[str, str]:
+    """The whole environment of one process; nothing of the service's own. The cluster's token goes to the agent alone."""
+    agent = plan is order.plan.agent
+    own = {
+        "HOME": order.identity.home,
+        "LANG": "C.UTF-8",
+        "PATH": f"{environment}/bin:/usr/local/bin:/usr/bin:/bin",
+        "VIRTUAL_ENV": environment,
+        "TMPDIR": f"{folder}/tmp",  # noqa: S108 - the cluster's own
+        # Every process sees the environment that was built, whatever the user has put into their home.
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": ",".join(devices),
+        "MOORAGE_API_URL": api_url,
+        "MOORAGE_WORKLOAD": order.cluster_id,
+        "MOORAGE_GENERATION": str(order.generation),
+    }
+    secret = {variable: order.credentials[name] for variable, name in order.plan.secret_env.items()}
+    token = {"MOORAGE_TOKEN": order.credentials["agent"]} if agent else {}
+    return {**({} if agent else order.secrets), **order.variables, **own, **plan.env, **secret, **token}
+
+
+def _make_folder(folder: Path, order: Order) -> None:
+    """Makes the cluster's folder with its files, 0700 and its user's, or finds it made.
+
+    It appears whole, by a rename: what a user owns is never written to by us. Raises LaunchError when something else is
+    in its place.
+    """
+    uid = order.identity.uid if order.identity.uid is not None else os.geteuid()
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        pass
+    else:
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o077:
+            return
+        raise LaunchError(f"{folder} is in the way: it is not this cluster's folder. Ask an admin to remove it.")
+    folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    for name in ("tmp", "work"):
+        (made / name).mkdir(mode=0o700)
+    for name, credential in order.plan.files.items():
+        with open(os.open(made / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(order.credentials[credential])
+    _give(made, order.identity)
+    made.rename(folder)
+
+
+def _give(made: Path, identity: Identity) -> None:
+    if identity.uid is None or identity.gid is None:
+        return
+    for path in (*made.iterdir(), made):
+        os.chown(path, identity.uid, identity.gid)
+
+
+def _seen(each: Observation) -> Seen:
+    if each.out_of_memory:
+        how = "it ran out of memory"
+    elif each.signal is not None:
+        how = f"it was ended by signal {each.signal}"
+    elif each.exit_code is not None:
+        how = f"it ended with exit status {each.exit_code}"
+    else:
+        how = each.message or "it ended unseen"
+    return Seen(role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory, how=how)

@@ -1,0 +1,83 @@
+"""What agents report: readiness, workers, demand; and the orders they get in answer."""
+
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from moorage.wire import AgentOrders, AgentReport, ClusterSpec, Phase
+from moorage_service.clusters import scaling
+from moorage_service.clusters.operations import spec_of
+from moorage_service.clusters.scaling import Fleet
+from moorage_service.context import Context
+from moorage_service.errors import Conflict, Forbidden
+from moorage_service.identity.callers import Caller
+from moorage_service.store.tables import ClusterRow, WorkloadRow
+from moorage_service.workloads import lifecycle
+
+
+def receive(context: Context, caller: Caller, report: AgentReport) -> AgentOrders:
+    """Raises Forbidden for a workload that is no cluster, Conflict for a report of another generation."""
+    settings = context.settings
+    with context.database.begin() as session:
+        row = session.get(ClusterRow, caller.workload_id)
+        if row is None:
+            raise Forbidden("Only a cluster's agent reports here, with the cluster's own token.")
+        workload = session.get_one(WorkloadRow, row.workload_id)
+        if report.generation != workload.generation:
+            raise Conflict(f"generation: {report.generation} is not this cluster's ({workload.generation}).")
+        if workload.target != "running":
+            return AgentOrders(interval_s=settings.agent_interval_s)
+        now, spec = context.clock(), spec_of(row)
+        before = Fleet.from_store(row.target_workers, row.scale)
+        fleet = scaling.rescale(before, spec, report, idle_s=settings.scale_idle_s)
+        changed = fleet != before or _left(before, row.report, report)
+        if fleet != before:
+            row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store()}
+            _tell_scaling(session, workload, before, fleet, report, now)
+        row.report, row.reported_at = asdict(report), now
+        changed = _enter(session, workload, spec, report, now) or changed
+        orders = AgentOrders(retire=scaling.orders(fleet, report), interval_s=settings.agent_interval_s)
+    if changed:
+        context.wakeup.notify()
+    return orders
+
+
+def _left(fleet: Fleet, last: dict[str, object] | None, report: AgentReport) -> bool:
+    """Whether a retiring worker is not seen any more: its process may be ended."""
+    seen = {worker.name for worker in report.workers}
+    return bool(report.versions) and any(name not in seen for name in fleet.retiring) and last is not None
+
+
+def _enter(session: Session, workload: WorkloadRow, spec: ClusterSpec, report: AgentReport, now: datetime) -> bool:
+    if report.ready and len(report.workers) >= spec.min_workers:
+        code = None if report.message is None else "cluster.message"
+        return lifecycle.enter(session, workload, Phase.READY, now=now, code=code, reason=report.message)
+    if workload.phase not in (Phase.STARTING.value, Phase.READY.value):
+        return False
+    what = "scheduler" if spec.engine == "dask" else "head"
+    have = len(report.workers)
+    if not report.versions:
+        code, reason = "cluster.head_starting", f"The {what} is starting."
+        if workload.ready_at is not None:
+            code, reason = "cluster.head_silent", f"The {what} does not answer its agent."
+    elif have < spec.min_workers:
+        code = "cluster.workers_missing"
+        reason = f"The {what} answers; {have} of {spec.min_workers} workers have joined."
+    else:
+        code, reason = "cluster.finishing", f"The {what} and {have} workers are there; the dashboard is starting."
+    return lifecycle.enter(session, workload, Phase.STARTING, now=now, code=code, reason=reason)
+
+
+def _tell_scaling(
+    session: Session, workload: WorkloadRow, before: Fleet, fleet: Fleet, report: AgentReport, now: datetime
+) -> None:
+    if fleet.target > before.target:
+        message = (
+            f"Growing from {before.target} to {fleet.target} workers: the work there is could use {report.wanted}."
+        )
+        lifecycle.record(session, workload.id, "cluster.grows", message, now=now)
+    elif fleet.target < before.target:
+        names = ", ".join(name for name in fleet.retiring if name not in before.retiring)
+        message = f"Shrinking from {before.target} to {fleet.target} workers: {names} had nothing to do."
+        lifecycle.record(session, workload.id, "cluster.shrinks", message, now=now)
