@@ -37,7 +37,7 @@ from moorage_service.metrics import ADMITTED
 from moorage_service.projects.access import find_project
 from moorage_service.projects.manifests import cluster_defaults
 from moorage_service.settings import PREFIX, Settings
-from moorage_service.store.tables import ClusterRow, EnvironmentRow, ProjectRow, WorkloadRow
+from moorage_service.store.tables import ClusterRow, EnvironmentRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads import operations as workloads
 
@@ -114,6 +114,19 @@ def admit(
         actor=actor,
     )
     return workload
+
+
+def create_cluster(
+    session: Session, context: Context, owner_id: str, project: ProjectRow, spec: ClusterSpec, *, parent: WorkloadRow
+) -> WorkloadRow:
+    """A run's own cluster, in the run's environment and with the secrets that the run may see. As `admit`."""
+    assert parent.environment is not None
+    run = session.get(RunRow, parent.id)
+    version = None if run is None else session.get(JobVersionRow, run.version_id)
+    return admit(
+        session, context, owner_id=owner_id, project=project, environment=parent.environment, spec=spec, parent_id=parent.id,
+        secret_names=[] if version is None else list(version.secrets),
+    )  # fmt: skip
 
 
 def check(session: Session, context: Context, spec: ClusterSpec, environment: str) -> dict[str, int]:
