@@ -6,9 +6,11 @@ belong to this build and this project alone.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ class BuildPlaces:
     """Where builds happen, and with what. All below the state folder; the caller gives them once."""
 
     environments: Path  # complete ones; readable by every uid
-    cache: Path  # wheels, shared by all builds that run no package's code
+    cache: Path  # wheels, shared by all builds that run no package's code; made here, and theirs alone
     scratch: Path  # working folders of builds; each is removed at its end
     uv: Path
     accounts: range | None  # uids for builds when root: the first for wheels, the others for sources; None: our own
@@ -49,7 +51,7 @@ def build(
     _ensure(places.environments, 0o755)
     with _alone(places.environments, cancel):
         try:
-            return _build(plan, project, places, log, cancel)
+            return _build(plan, project, _with_reachable_uv(places), log, cancel)
         except OSError as error:
             raise BuildError(f"The environment can't be built: {error}. An admin has to look at the disk.") from error
 
@@ -156,9 +158,7 @@ def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.E
 
 def _wheel_sandbox(places: BuildPlaces) -> Sandbox:
     account = None if places.accounts is None else Account(places.accounts[0], places.accounts[0])
-    _ensure(places.cache, 0o700)
-    if account is not None:
-        os.chown(places.cache, account.uid, account.gid)
+    _ensure(places.cache, 0o700, account)
     return _sandbox(places, account, {"UV_CACHE_DIR": str(places.cache)})
 
 
@@ -175,10 +175,26 @@ def _sandbox(places: BuildPlaces, account: Account | None, more: Mapping[str, st
     return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more})
 
 
-def _ensure(folder: Path, mode: int) -> None:
+def _with_reachable_uv(places: BuildPlaces) -> BuildPlaces:
+    """The throwaway identities may have no way to where uv lies (a checkout in a private home): give them a copy."""
+    if places.accounts is None:
+        return places
+    _ensure(places.scratch, 0o711)
+    copy = places.scratch / f"uv-{places.uv.stat().st_mtime_ns:x}"
+    if not copy.exists():
+        fresh = places.scratch / f".uv-{secrets.token_hex(4)}"
+        shutil.copyfile(places.uv, fresh)
+        fresh.chmod(0o755)
+        fresh.rename(copy)
+    return dataclasses.replace(places, uv=copy)
+
+
+def _ensure(folder: Path, mode: int, account: Account | None = None) -> None:
     if not folder.exists():
         folder.mkdir(parents=True, mode=mode)
         folder.chmod(mode)  # whatever our umask is
+        if account is not None:
+            os.chown(folder, account.uid, account.gid)
 
 
 def _indented(log: Log) -> Log:

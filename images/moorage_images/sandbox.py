@@ -24,7 +24,7 @@ Log = Callable[[str], None]  # gets one line, without its end
 NETWORK_VARIABLES = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_INDEX_STRATEGY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
+    "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_STRATEGY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
     "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT",
 )  # fmt: skip
 _LONGEST_LINE = 2000

@@ -169,7 +169,7 @@ def places(settings: Settings) -> images.BuildPlaces:
     first = settings.builder_uid_first
     return images.BuildPlaces(
         environments=settings.state / "environments",
-        cache=settings.state / "cache",
+        cache=settings.state / "build-cache",
         scratch=settings.state / "scratch",
         uv=Path(uv).resolve(),
         accounts=range(first, first + IDENTITIES) if os.geteuid() == 0 else None,
