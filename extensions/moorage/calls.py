@@ -34,6 +34,10 @@ def _params(**values: object) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
+def _ended(ended: bool) -> dict[str, str]:
+    return {"ended": "true"} if ended else {}
+
+
 # --- me -------------------------------------------------------------------------------------------------------------
 
 
@@ -142,8 +146,9 @@ def start_notebook(slug: str, size: wire.Size) -> Call[None]:
     return Call(method="POST", path=path, content=json_body(size), content_type=JSON, key=new_key(), read=read_nothing)
 
 
-def notebooks() -> Call[list[wire.Notebook]]:
-    return Call(method="GET", path="/notebooks", read=reading(list[wire.Notebook]))
+def notebooks(*, ended: bool = False) -> Call[list[wire.Notebook]]:
+    """Mine, newest first; those that have ended only with `ended`."""
+    return Call(method="GET", path="/notebooks", params=_ended(ended), read=reading(list[wire.Notebook]))
 
 
 def notebook(notebook_id: str) -> Call[wire.Notebook]:
@@ -175,8 +180,10 @@ def cluster_options(project: str | None = None) -> Call[wire.ClusterOptions]:
     return Call(method="GET", path="/clusters/options", params=params, read=reading(wire.ClusterOptions))
 
 
-def clusters(project: str | None = None) -> Call[list[wire.Cluster]]:
-    return Call(method="GET", path="/clusters", params=_params(project=project), read=reading(list[wire.Cluster]))
+def clusters(project: str | None = None, *, ended: bool = False) -> Call[list[wire.Cluster]]:
+    """Mine, newest first; those that have ended only with `ended`."""
+    params = {**_params(project=project), **_ended(ended)}
+    return Call(method="GET", path="/clusters", params=params, read=reading(list[wire.Cluster]))
 
 
 def create_cluster(request: wire.ClusterRequest, key: str | None = None) -> Call[wire.Cluster]:
@@ -212,6 +219,11 @@ def report(report: wire.AgentReport) -> Call[wire.AgentOrders]:
 
 def promote(request: wire.PromoteRequest) -> Call[wire.Job]:
     return _create("/jobs", request, wire.Job)
+
+
+def inspect_job(request: wire.PromoteRequest) -> Call[wire.Inspection]:
+    """What promoting this would make; nothing is made."""
+    return _create("/jobs/inspect", request, wire.Inspection)
 
 
 def jobs(project: str | None = None) -> Call[list[wire.Job]]:
@@ -286,16 +298,17 @@ def run_log(run_id: str) -> Call[str]:
 # --- workloads and administration -----------------------------------------------------------------------------------
 
 
-def workloads() -> Call[list[wire.Workload]]:
-    return Call(method="GET", path="/workloads", read=reading(list[wire.Workload]))
+def workloads(*, ended: bool = False) -> Call[list[wire.Workload]]:
+    """Mine, newest first; those that have ended only with `ended`."""
+    return Call(method="GET", path="/workloads", params=_ended(ended), read=reading(list[wire.Workload]))
 
 
 def workload_events(workload_id: str) -> Call[list[wire.Event]]:
     return Call(method="GET", path=f"/workloads/{_q(workload_id)}/events", read=reading(list[wire.Event]))
 
 
-def stop_workload(workload_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/workloads/{_q(workload_id)}", read=read_nothing)
+def stop_workload(workload_id: str, why: str | None = None) -> Call[None]:
+    return Call(method="DELETE", path=f"/workloads/{_q(workload_id)}", params=_params(why=why), read=read_nothing)
 
 
 def limits() -> Call[list[wire.Limit]]:
@@ -311,8 +324,8 @@ def set_limit(limit_id: str, request: wire.LimitRequest) -> Call[wire.Limit]:
     return Call(method="PUT", path=path, content=json_body(request), content_type=JSON, read=reading(wire.Limit))
 
 
-def remove_limit(limit_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/limits/{_q(limit_id)}", read=read_nothing)
+def remove_limit(limit_id: str, why: str | None = None) -> Call[None]:
+    return Call(method="DELETE", path=f"/limits/{_q(limit_id)}", params=_params(why=why), read=read_nothing)
 
 
 def usage() -> Call[wire.Usage]:
@@ -324,13 +337,13 @@ def users() -> Call[list[wire.User]]:
 
 
 def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
-    """`changes` holds the fields to change: groups, uid, active. It sets values, so it may be sent again."""
+    """`changes` holds the fields to change: uid, active, why. It sets values, so it may be sent again."""
     path = f"/users/{_q(name)}"
     return Call(
         method="PATCH", path=path, content=json_body(changes), content_type=JSON, key=new_key(), read=reading(wire.User)
     )
 
 
-def audit() -> Call[list[dict[str, Any]]]:
+def audit(most: int = 200) -> Call[list[dict[str, Any]]]:
     """Who changed what, when: entries of the service's audit, newest first."""
-    return Call(method="GET", path="/audit", read=reading(list[dict[str, Any]]))
+    return Call(method="GET", path="/audit", params=_params(most=most), read=reading(list[dict[str, Any]]))
