@@ -14,7 +14,7 @@ from typing import Any
 from moorage.wire import NotebookAdmission
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-SETTINGS_VERSION = 1  # raise it when what `jupyter_folder` writes changes
+SETTINGS_VERSION = 2  # raise it when what `jupyter_folder` writes changes
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def jupyter_folder(state: Path, admission: NotebookAdmission) -> Path:
     folder = state / "jupyter" / f"{admission.project}-{admission.environment[:24]}-{SETTINGS_VERSION}"
     _write(folder / "share" / "kernels" / "python3" / "kernel.json", _kernel(admission))
     _write(folder / "etc" / "labconfig" / "page_config.json", _PAGE)
+    _write(folder / "etc" / "labconfig" / "default_setting_overrides.json", _DEFAULTS)
     _write(folder / "etc" / "jupyter_server_config.json", _server())
     return folder
 
@@ -121,6 +122,13 @@ _PAGE: dict[str, Any] = {
         "@jupyterlab/lsp-extension": True,
         "@jupyterlab/extensionmanager-extension": True,
     }
+}
+
+
+# Defaults, which a user may change. A widget that is scrolled out of sight stays alive only if cells stay attached.
+_DEFAULTS: dict[str, Any] = {
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
+    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
 }
 
 

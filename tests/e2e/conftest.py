@@ -1,5 +1,6 @@
 """One installation and one browser for the whole story; a screenshot of every step is kept in tests/e2e/screenshots."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,15 +18,17 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     # Not below pytest's own folder, which is 0700: users of other uids have to pass. Short, for Ray's sockets.
-    state = Path(tempfile.mkdtemp(prefix="moorage-", dir="/tmp"))
-    state.chmod(0o755)
+    # MOORAGE_E2E_STATE keeps it between two runs, for whoever works on the story.
+    kept = os.environ.get("MOORAGE_E2E_STATE")
+    state = Path(kept or tempfile.mkdtemp(prefix="moorage-", dir="/tmp"))
     one = Installation(state)
     one.configure(service={"inventory": {"cpu": 12, "memory": 20 << 30}, "scale_idle_s": 4})
     try:
         yield one
     finally:
         one.down()
-        shutil.rmtree(state, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(state, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

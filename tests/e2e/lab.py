@@ -28,8 +28,7 @@ class Lab:
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
 
     def wait_idle(self, timeout_ms: int = START_MS) -> None:
-        status = self.notebook.locator(".jp-Notebook-ExecutionIndicator")
-        expect(status).to_have_attribute("data-status", "idle", timeout=timeout_ms)
+        expect(self.page.get_by_text(re.compile(r"Python \(.+\) \| Idle"))).to_be_visible(timeout=timeout_ms)
 
     def cell(self, index: int) -> Locator:
         """The cell with that index, counted from 0, as it stands in the notebook."""
