@@ -154,7 +154,8 @@ class SnapshotStore:
             self._fs.pipe_file(target, content)  # object stores show an object whole or not at all
             return
         folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(self._root).mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
         temporary = folder / f".{secrets.token_hex(8)}"
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

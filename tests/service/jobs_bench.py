@@ -43,6 +43,7 @@ def make_environment(context: Context) -> None:
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
+    (python.parents[1] / "moorage-environment.json").write_text("{}")
 
 
 @dataclass

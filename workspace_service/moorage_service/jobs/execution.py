@@ -96,7 +96,7 @@ def _admit(context: Context, run_id: str) -> None:
                 reason = f"Admitted: it holds {holds}, and its cluster starts."
             lifecycle.enter(session, workload, Phase.PENDING, now=now, code="run.admitted", reason=reason)
     except LimitRefused as refused:
-        _wait_for_room(context, run_id, refused.message)
+        _wait_for_room(context, run_id, refused)
         return
     except ServiceError as error:  # its cluster cannot be made as it is asked for, now or later
         _fail(context, run_id, "run.cluster-refused", error.message)
@@ -105,10 +105,11 @@ def _admit(context: Context, run_id: str) -> None:
     context.wakeup.notify()
 
 
-def _wait_for_room(context: Context, run_id: str, sentence: str) -> None:
+def _wait_for_room(context: Context, run_id: str, refused: LimitRefused) -> None:
     with context.database.begin() as session:
-        workload = session.get_one(WorkloadRow, run_id)
-        reason = f"Waits for room. {sentence}"
+        workload, _, version = _rows(session, run_id)
+        wanted = "room" if version.cluster is None else "room for itself and its cluster together"
+        reason = f"Waits for {wanted}. {refused.message}"
         if workload.reason_code == REFUSED:
             workload.reason = reason  # who holds what changes often, and is no line of history each time
         else:

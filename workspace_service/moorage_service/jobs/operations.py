@@ -96,7 +96,7 @@ def inspect(context: Context, caller: Caller, request: wire.PromoteRequest) -> w
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)
-        own_cluster.check(context, request.cluster)
+        own_cluster.check(session, context, _environment(project), request.cluster)
         job = _job_named(session, project, promotion.name)
         active = None if job is None else active_version(session, job)
         changed = active is None or not _same(active, promotion.pins(_environment(project)))
@@ -121,7 +121,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)
-        own_cluster.check(context, request.cluster)
+        own_cluster.check(session, context, _environment(project), request.cluster)
         _check_secrets(session, caller, project, request.secrets)
     with as_service_errors():
         snapshots(context.settings).put(promotion.source.files)

@@ -6,10 +6,9 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from moorage.wire import ClusterSpec, Phase
-from moorage.wire.workloads import Size
-from moorage_service.clusters import specs
+from moorage_service.clusters import operations as clusters
 from moorage_service.context import Context
-from moorage_service.errors import BadRequest
+from moorage_service.errors import BadRequest, Conflict
 from moorage_service.store.tables import ProjectRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 
@@ -22,23 +21,18 @@ class ClusterState:
     failed: str | None = None
 
 
-def check(context: Context, spec: ClusterSpec | None) -> None:
-    """Raises BadRequest, its field below `cluster`, when no run could ever get such a cluster."""
+def check(session: Session, context: Context, environment: str, spec: ClusterSpec | None) -> None:
+    """Raises BadRequest or Conflict, its field below `cluster`, when no run could ever get such a cluster."""
     if spec is None:
         return
-    settings = context.settings
-    head = spec.head or Size(cpu=settings.head_size.cpu, memory=settings.head_size.memory)
-    gpu_types = set(context.capacity.gpus.values())
     try:
-        specs.check(spec, head, max_workers=settings.max_workers, gpu_types=gpu_types)
-    except BadRequest as error:
-        raise BadRequest(f"cluster.{error.message}", code=error.code, field=f"cluster.{error.field}") from error
+        clusters.check(session, context, spec, environment)
+    except (BadRequest, Conflict) as error:
+        raise type(error)(f"cluster: {error.message}", code=error.code, field=f"cluster.{error.field}") from error
 
 
 def create(context: Context, session: Session, run: WorkloadRow, spec: ClusterSpec) -> str:
     """Makes and admits the run's cluster in the caller's transaction, and returns its id. Raises LimitRefused."""
-    from moorage_service.clusters import operations as clusters
-
     project = session.get_one(ProjectRow, run.project_id)
     cluster = clusters.create_cluster(session, context, run.owner_id, project, spec, parent=run)
     return cluster.id
