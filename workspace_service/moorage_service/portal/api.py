@@ -2,8 +2,16 @@
 
 from fastapi import APIRouter
 
-from moorage_service.portal import admin, assets, start, workloads
+from moorage_service.portal import admin, assets, clusters, projects, start, workloads
 
 router = APIRouter()
-for each in (start, workloads, admin, assets):
-    router.include_router(each.router)
+for each in (
+    start.router,
+    workloads.router,
+    projects.router,
+    projects.secrets_router,
+    clusters.router,
+    admin.router,
+    assets.router,
+):
+    router.include_router(each)

@@ -23,7 +23,7 @@ function morph(old, fresh) {
   if (old.matches("iframe, input, textarea, select") && !old.matches("[data-follow]")) return;
   const atEnd = old.matches("pre.log") && old.scrollHeight - old.scrollTop - old.clientHeight < 24;
   attributes(old, fresh);
-  children(old, fresh);
+  if (!old.matches("[data-plot]")) children(old, fresh); // a plot is drawn here
   if (atEnd) old.scrollTop = old.scrollHeight;
 }
 

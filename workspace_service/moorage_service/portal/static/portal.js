@@ -5,6 +5,7 @@ import { refresh } from "./morph.js";
 import { startClocks, tick } from "./clocks.js";
 import { coupleSizes } from "./sizes.js";
 import { keepFields } from "./drafts.js";
+import { drawPlots } from "./plot.js";
 
 const LONGEST_PAUSE_S = 30;
 
@@ -20,6 +21,7 @@ function keepFresh() {
         if (answer.ok) {
           refresh(new DOMParser().parseFromString(await answer.text(), "text/html"));
           tick();
+          drawPlots();
           leaveIfTold();
           failures = 0;
         } else failures += 1;
@@ -53,5 +55,6 @@ document.addEventListener("change", (event) => {
 startClocks();
 keepFields();
 coupleSizes();
+drawPlots();
 leaveIfTold();
 keepFresh();

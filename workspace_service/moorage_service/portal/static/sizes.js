@@ -5,22 +5,27 @@ const GIB = 2 ** 30;
 export function coupleSizes() {
   for (const form of document.querySelectorAll("form[data-sizes]")) {
     form.addEventListener("input", (event) => {
+      if (event.target.dataset.fills) fill(form, JSON.parse(event.target.dataset.fills));
       couple(form, event.target);
       sum(form);
     });
     form.addEventListener("click", (event) => {
       const preset = event.target.closest("button[data-preset]");
       if (!preset) return;
-      for (const [name, value] of Object.entries(JSON.parse(preset.dataset.preset))) {
-        const field = form.elements.namedItem(name);
-        if (!field) continue;
-        field.value = value;
-        couple(form, field);
-      }
+      fill(form, JSON.parse(preset.dataset.preset));
       sum(form);
     });
     for (const field of form.elements) if (field.type === "number") couple(form, field);
     sum(form);
+  }
+}
+
+function fill(form, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const field = form.elements.namedItem(name);
+    if (!field) continue;
+    field.value = value;
+    couple(form, field);
   }
 }
 
