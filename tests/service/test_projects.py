@@ -188,7 +188,7 @@ def test_names_that_would_change_what_runs_are_refused(client: TestClient, ada: 
     assert (answer.status_code, answer.json()["field"]) == (400, "value")
 
 
-def test_only_admins_change_a_project_that_is_open_to_all(
+def test_only_members_and_admins_change_a_project_that_is_open_to_all(
     client: TestClient, project: ProjectRow, ada: Headers, admin: Headers
 ) -> None:
     assert client.get("/api/v1/projects/starter", headers=ada).json()["role"] == "editor"
@@ -197,6 +197,9 @@ def test_only_admins_change_a_project_that_is_open_to_all(
     assert "of your own" in refused.json()["message"]
     assert client.put("/api/v1/projects/starter/secrets/A", headers=ada, json={"value": "x"}).status_code == 403
     assert client.get("/api/v1/projects/starter", headers=admin).json()["role"] == "owner"
+    made = client.put("/api/v1/projects/starter/members/ada", headers=admin, json={"role": "editor"})
+    assert made.status_code == 204
+    assert client.put("/api/v1/projects/starter/manifest", headers=ada, content=MANIFEST).status_code == 204
     assert client.put("/api/v1/projects/starter/manifest", headers=admin, content=MANIFEST).status_code == 204
 
 

@@ -38,12 +38,14 @@ def find_project(
 def find_to_change(session: Session, slug: str, *, user_id: str, admin: bool = False) -> ProjectRow:
     """The project, if the user may change what its members run: its packages, files and secrets.
 
-    In a project that is open to all every user is an editor, and may still not put code into everybody's notebook.
+    In a project that is open to all every user is an editor; only those whom an owner made one may put code into
+    everybody's notebook.
     """
     project = find_project(session, slug, user_id=user_id, admin=admin, at_least="editor")
-    if project.open_to_all and not admin and role_of(session, user_id, project) != "owner":
+    member = session.get(MemberRow, (project.id, user_id)) is not None
+    if project.open_to_all and not (admin or member or role_of(session, user_id, project) == "owner"):
         raise Forbidden(
-            f"Project {slug!r} is open to everybody, so only its owners change it. "
+            f"Project {slug!r} is open to everybody, so only its members change it. "
             "Make a project of your own: `moorage project new`, or on the projects page."
         )
     return project
