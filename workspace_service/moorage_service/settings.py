@@ -83,7 +83,10 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(180.0, description="How long a cluster may take to become ready.")
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
-    hub_token_cache_s: float = Field(10.0, description="How long a hub token's owner is remembered.")
+    session_check_s: float = Field(
+        60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
+    )
+    hub_token_cache_s: float = Field(10.0, description="How long a hub token's owner is remembered; so long a revoked token still works.")
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")
 
     @classmethod

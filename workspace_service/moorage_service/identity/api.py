@@ -1,8 +1,8 @@
 """Who I am, users, and the audit."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
@@ -15,6 +15,7 @@ from moorage_service.identity import users
 from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
+from moorage_service.projects.access import find_project
 from moorage_service.store.tables import AuditRow, UserRow
 
 router = APIRouter(tags=["people"])
@@ -31,12 +32,17 @@ def me(context: Ctx, caller: RequireUser) -> Me:
 def my_usage(context: Ctx, caller: RequireUser, project: str | None = None) -> Usage:
     """What I hold now, and what my limits leave, in a project if one is named."""
     with context.database.read() as session:
-        return ledger.usage_of(session, context.capacity, caller.user_id, project, now=context.clock())
+        found = None
+        if project is not None:
+            found = find_project(session, project, user_id=caller.user_id, admin=caller.admin).id
+        return ledger.usage_of(session, context.capacity, caller.user_id, found, now=context.clock())
 
 
 class UserPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    uid: int | None = Field(None, ge=1000, description="An existing account's uid to run this user's workloads under.")
+    uid: int | None = Field(
+        None, ge=1000, lt=1 << 31, description="An existing account's uid to run this user's workloads under."
+    )
     active: bool | None = Field(None, description="False: may not sign in or start anything.")
     why: str | None = Field(None, description="Kept in the audit.")
 
@@ -53,27 +59,24 @@ def change_user(context: Ctx, caller: RequireAdmin, name: str, change: UserPatch
     with context.database.begin() as session:
         user = users.user_named(session, name)
         before: dict[str, Any] = {"uid": user.uid, "active": user.active}
-        if change.uid is not None and change.uid != user.uid:
-            if users.home_of(context.settings, user).exists():
-                raise Conflict(
-                    f"uid: {name} has a home already, owned by uid {user.uid}. Map a uid before their first notebook.",
-                    field="uid",
-                )
-            if session.scalar(select(UserRow).where(UserRow.uid == change.uid)) is not None:
-                raise Conflict(f"uid: {change.uid} belongs to another user. Choose another.", field="uid")
-            user.uid = change.uid
+        if change.uid is not None:
+            users.map_uid(session, context.settings, user, change.uid)
         if change.active is not None:
-            user.active = change.active
+            if not change.active and user.id == caller.user_id:
+                raise Conflict("active: nobody can disable themselves. Ask another admin.", field="active")
+            users.set_active(session, user, change.active)
         after = {"uid": user.uid, "active": user.active}
         audit(session, caller, "user.change", name, before=before, after=after, why=change.why, now=context.clock())
         return users.to_wire(user)
 
 
 @router.get("/audit")
-def read_audit(context: Ctx, caller: RequireAdmin, most: int = 200) -> list[dict[str, Any]]:
+def read_audit(
+    context: Ctx, caller: RequireAdmin, most: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> list[dict[str, Any]]:
     """Newest first: who, what, before, after, why."""
     with context.database.read() as session:
-        rows = session.scalars(select(AuditRow).order_by(AuditRow.id.desc()).limit(min(most, 1000)))
+        rows = session.scalars(select(AuditRow).order_by(AuditRow.id.desc()).limit(most))
         return [
             {"at": to_text(row.at), "actor": row.actor, "action": row.action, "target": row.target,
              "before": row.before, "after": row.after, "why": row.why}

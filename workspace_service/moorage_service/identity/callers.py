@@ -13,16 +13,18 @@ import hmac
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from cryptography.fernet import InvalidToken
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from moorage_service.context import Context, Ctx
-from moorage_service.errors import Forbidden, NotSignedIn
+from moorage_service.errors import Forbidden, NotSignedIn, Unavailable
 from moorage_service.identity import sessions, tokens
-from moorage_service.identity.users import ensure_user
+from moorage_service.identity.users import sign_in
 from moorage_service.store.tables import UserRow
 
-ACCESS = ("access:services", "access:services!service=moorage")
+# As the hub expands them: a token for another service reads "access:services!service=other".
+ACCESS = frozenset({"access:services", "access:services!service=moorage"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,11 @@ def _by_hub_token(context: Context, token: str) -> Caller:
     known = context.hub.user_for_token(token)
     if known is None:
         raise NotSignedIn("The hub does not know this token. Make a new one on the hub's token page.")
-    if not any(scope.startswith(ACCESS) for scope in known.scopes):
+    if not known.scopes & ACCESS:
         raise Forbidden("This token may not use Moorage. Make one with the scope access:services!service=moorage.")
-    with context.database.begin() as session:
-        user = ensure_user(
-            session, context.settings, name=known.name, admin=known.admin, groups=known.groups, clock=context.clock
-        )
+    user = sign_in(
+        context.database, context.settings, name=known.name, admin=known.admin, groups=known.groups, clock=context.clock
+    )
     return _person(user, via="hub", hub_token=token)
 
 
@@ -94,7 +95,27 @@ def _by_session(context: Context, cookie: str) -> Caller | None:
         user = session.get(UserRow, found.user_id)
     if user is None or not user.active:
         return None
-    return _person(user, via="session", hub_token=context.vault.open_sealed(found.hub_token))
+    try:
+        hub_token = context.vault.open_sealed(found.hub_token)
+    except InvalidToken:
+        return None  # the vault has a new key: sign in again
+    if not _still_signed_in(context, hub_token, user):
+        return None
+    return _person(user, via="session", hub_token=hub_token)
+
+
+def _still_signed_in(context: Context, hub_token: str, user: UserRow) -> bool:
+    """Whether the hub still stands by the session's token, and by what the user may do; asked at most once a minute or so.
+
+    A hub that does not answer changes nothing: the portal goes on without it.
+    """
+    try:
+        known = context.hub.user_for_token(hub_token, cache_s=context.settings.session_check_s)
+    except Unavailable:
+        return True
+    if known is None or known.name != user.hub_name:
+        return False
+    return known.admin == user.admin or not user.admin
 
 
 def _person(user: UserRow, *, via: Literal["session", "hub"], hub_token: str) -> Caller:

@@ -3,16 +3,18 @@
 Blocking (httpx); call it outside database sessions. A hub that is down raises `Unavailable` with a sentence.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from moorage_service.errors import Conflict, ServiceError, Unavailable
+from moorage_service.errors import Conflict, Unavailable
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class HubClient:
         self._http = httpx.Client(base_url=api_url, timeout=15, transport=transport)
         self._token_file = token_file
         self._cache_s = cache_s
-        self._cache: dict[str, tuple[float, HubUser | None]] = {}
+        self._cache: dict[str, tuple[float, HubUser | None]] = {}  # token's hash -> when asked, answer
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -38,18 +40,30 @@ class HubClient:
 
     @property
     def service_token(self) -> str:
-        return self._token_file.read_text().strip()
+        try:
+            return self._token_file.read_text().strip()
+        except OSError as error:
+            raise Unavailable(
+                f"The service has no token for the hub: {self._token_file} can't be read. Start Moorage with `make up`, which makes it.",
+                code="hub_unavailable",
+            ) from error
 
-    def user_for_token(self, token: str) -> HubUser | None:
-        """The token's owner, or None when the hub does not know it. Remembered for `cache_s` seconds."""
+    def user_for_token(self, token: str, *, cache_s: float | None = None) -> HubUser | None:
+        """The token's owner, or None when the hub does not know it (any more).
+
+        The answer may be `cache_s` seconds old (else as set): so long does a token that was revoked still work.
+        """
         now = time.monotonic()
+        key = hashlib.sha256(token.encode()).hexdigest()  # the process's memory holds no tokens longer than a request
         with self._lock:
-            known = self._cache.get(token)
-            if known is not None and known[0] > now:
+            known = self._cache.get(key)
+            if known is not None and now - known[0] < (self._cache_s if cache_s is None else cache_s):
                 return known[1]
         response = self._call("GET", "/user", token=token)
         user = None
-        if response.status_code == 200:
+        if response.status_code not in (401, 403, 404):
+            # A hub in trouble says nothing about the token.
+            self._check(response, "say whose token this is")
             model = response.json()
             if model.get("kind") == "user":
                 user = HubUser(
@@ -61,21 +75,19 @@ class HubClient:
         with self._lock:
             if len(self._cache) > 1000:
                 self._cache.clear()
-            self._cache[token] = (now + self._cache_s, user)
+            self._cache[key] = (now, user)
         return user
 
     def start_server(self, user: str, server: str, options: Mapping[str, Any], *, token: str) -> None:
         """Asks the hub to start a named server with the user's own token. Already running: nothing."""
-        response = self._call(
-            "POST", f"/users/{user}/servers/{server}", token=token, json={"user_options": dict(options)}
-        )
+        response = self._call("POST", _server(user, server), token=token, json={"user_options": dict(options)})
         if response.status_code == 400 and "already running" in response.text:
             return
         self._check(response, "start the notebook")
 
     def stop_server(self, user: str, server: str, *, token: str | None = None) -> None:
         """Stops a named server; already stopped: nothing."""
-        response = self._call("DELETE", f"/users/{user}/servers/{server}", token=token or self.service_token)
+        response = self._call("DELETE", _server(user, server), token=token or self.service_token)
         if response.status_code in (404, 204, 202) or "not running" in response.text:
             return
         self._check(response, "stop the notebook")
@@ -97,7 +109,7 @@ class HubClient:
             return self._http.request(method, path, headers=headers, **content)
         except httpx.HTTPError as error:
             raise Unavailable(
-                "The hub does not answer, so nobody can be identified. Try again in a moment; an admin finds its log in the logs folder.",
+                "The hub does not answer. Try again in a moment; an admin finds its log in the logs folder.",
                 code="hub_unavailable",
             ) from error
 
@@ -111,5 +123,9 @@ class HubClient:
             detail = response.reason_phrase
         if response.status_code >= 500:
             raise Unavailable(f"The hub could not {action}: {detail}", code="hub_failed")
-        error: ServiceError = Conflict(f"The hub would not {action}: {detail}", code="hub_refused")
-        raise error
+        raise Conflict(f"The hub would not {action}: {detail}", code="hub_refused")
+
+
+def _server(user: str, server: str) -> str:
+    # Names are the hub's to choose: one with a slash must not reach another route.
+    return f"/users/{quote(user, safe='')}/servers/{quote(server, safe='')}"

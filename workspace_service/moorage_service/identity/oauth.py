@@ -2,7 +2,6 @@
 
 import hmac
 import secrets
-from datetime import timedelta
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -11,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, NotSignedIn
 from moorage_service.identity import sessions
-from moorage_service.identity.users import ensure_user
+from moorage_service.identity.users import sign_in
 from moorage_service.settings import PREFIX
 
 CLIENT_ID = "service-moorage"
@@ -42,7 +41,7 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
     if error:
         raise NotSignedIn(f"The hub did not sign you in: {error[:200]}. Open the portal again.")
     expected, _, after = request.cookies.get(STATE_COOKIE, "").partition(":")
-    if not expected or not hmac.compare_digest(expected, state):
+    if not expected or not hmac.compare_digest(expected.encode(), state.encode()):
         raise BadRequest(
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
             field="state",
@@ -51,16 +50,16 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
     known = context.hub.user_for_token(token)
     if known is None:
         raise NotSignedIn("The hub does not know the token it has just given. Open the portal again.")
-    now = context.clock()
+    user = sign_in(
+        context.database, context.settings, name=known.name, admin=known.admin, groups=known.groups, clock=context.clock
+    )
     with context.database.begin() as session:
-        user = ensure_user(
-            session, context.settings, name=known.name, admin=known.admin, groups=known.groups, clock=context.clock
-        )
         cookie = sessions.create(
             session,
             user_id=user.id,
             sealed_token=context.vault.seal(token),
-            expires_at=now + timedelta(seconds=context.settings.session_s),
+            now=context.clock(),
+            lasts_s=context.settings.session_s,
         )
     response = RedirectResponse(after, status_code=302)
     response.delete_cookie(STATE_COOKIE, path=PREFIX)

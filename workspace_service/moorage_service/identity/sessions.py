@@ -1,6 +1,5 @@
 """The portal's browser sessions: a random cookie, its hash in the store, the user's hub token sealed beside it."""
 
-import os
 import secrets
 from datetime import datetime, timedelta
 from functools import cache
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from moorage_service.errors import Forbidden
+from moorage_service.identity.keys import read_or_make
 from moorage_service.identity.tokens import hashed
 from moorage_service.settings import Settings
 from moorage_service.store.tables import SessionRow
@@ -20,11 +20,15 @@ COOKIE = "moorage-session"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def create(session: Session, *, user_id: str, sealed_token: bytes, expires_at: datetime) -> str:
-    """Returns the cookie's value."""
+def create(session: Session, *, user_id: str, sealed_token: bytes, now: datetime, lasts_s: float) -> str:
+    """Returns the cookie's value. Sessions that have expired are forgotten."""
     cookie = secrets.token_urlsafe(32)
-    session.add(SessionRow(hash=hashed(cookie), user_id=user_id, hub_token=sealed_token, expires_at=expires_at))
-    session.execute(delete(SessionRow).where(SessionRow.expires_at < expires_at - timedelta(days=60)))
+    session.add(
+        SessionRow(
+            hash=hashed(cookie), user_id=user_id, hub_token=sealed_token, expires_at=now + timedelta(seconds=lasts_s)
+        )
+    )
+    session.execute(delete(SessionRow).where(SessionRow.expires_at < now))
     return cookie
 
 
@@ -43,7 +47,7 @@ def refuse_cross_site(request: HTTPConnection, settings: Settings) -> None:
         return
     origin = request.headers.get("origin")
     host = request.headers.get("host", "")
-    allowed = {urlsplit(settings.public_url).netloc, host}
+    allowed = {urlsplit(settings.public_url).netloc, host} - {""}  # "null" is an origin without a host
     if origin is None or urlsplit(origin).netloc not in allowed:
         raise Forbidden(
             "This request came from another site's page, so it was not carried out. Use the portal's own page."
@@ -51,16 +55,10 @@ def refuse_cross_site(request: HTTPConnection, settings: Settings) -> None:
 
 
 def spawner_token(settings: Settings) -> str:
-    return _read_or_make(settings.secrets / "hub-to-service")
+    """What the hub proves itself by."""
+    return _read_once(settings.secrets / "hub-to-service")
 
 
 @cache
-def _read_or_make(path: Path) -> str:
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(handle, "w") as file:
-        file.write(token)
-    return token
+def _read_once(path: Path) -> str:
+    return read_or_make(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()

@@ -1,6 +1,7 @@
 """Users: rows of ours, found by the hub's name; uids and homes on one machine."""
 
 import os
+import pwd
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -8,10 +9,24 @@ from sqlalchemy.orm import Session
 
 from moorage.wire import User
 from moorage_service.clock import Clock
-from moorage_service.errors import Conflict, Forbidden, NotFound
+from moorage_service.errors import BadRequest, Conflict, Forbidden, NotFound
 from moorage_service.settings import Settings
+from moorage_service.store.database import Database
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import UserRow
 from moorage_spawners.launch import Identity
+
+
+def sign_in(
+    database: Database, settings: Settings, *, name: str, admin: bool, groups: tuple[str, ...], clock: Clock
+) -> UserRow:
+    """As `ensure_user`, in a transaction of its own, which writes only when something is new: it comes with every request."""
+    with database.read() as session:
+        user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
+    if user is not None and user.active and user.admin == admin and user.groups == sorted(groups):
+        return user
+    with database.begin() as session:
+        return ensure_user(session, settings, name=name, admin=admin, groups=groups, clock=clock)
 
 
 def ensure_user(
@@ -22,6 +37,9 @@ def ensure_user(
     Raises Forbidden when the service is not root and already serves somebody else: everything would run under one uid.
     """
     user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
+    if user is None:
+        lock(session, ["users"])
+        user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
     if user is None:
         uid = None
         if os.geteuid() == 0:
@@ -47,17 +65,58 @@ def ensure_user(
 
 
 def _next_uid(session: Session, settings: Settings) -> int:
-    highest = session.scalar(
-        select(func.max(UserRow.uid)).where(
-            UserRow.uid >= settings.uid_first, UserRow.uid < settings.uid_first + settings.uid_count
-        )
-    )
+    """One above the highest that was ever allotted: a uid is never given twice, and never one that has an account."""
+    end = settings.uid_first + settings.uid_count
+    highest = session.scalar(select(func.max(UserRow.uid)).where(UserRow.uid >= settings.uid_first, UserRow.uid < end))
     uid = settings.uid_first if highest is None else highest + 1
-    if uid >= settings.uid_first + settings.uid_count:
+    while uid < end and _account(uid) is not None:
+        uid += 1
+    if uid >= end:
         raise Conflict(
-            f"All {settings.uid_count} uids from {settings.uid_first} are taken. Raise `uid_count` in settings.yaml."
+            f"All {settings.uid_count} uids from {settings.uid_first} are taken. An admin can raise `uid_count` in settings.yaml.",
+            code="uids_exhausted",
         )
     return uid
+
+
+def _account(uid: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        return None
+
+
+def map_uid(session: Session, settings: Settings, user: UserRow, uid: int) -> None:
+    """An admin's word that this user is that account of the machine. Raises Conflict or BadRequest with what is in the way."""
+    if uid == user.uid:
+        return
+    if os.geteuid() != 0:
+        raise Conflict(
+            "uid: this Moorage does not run as root, so everything runs under its own account. Start it as root to map users.",
+            field="uid",
+        )
+    if _account(uid) is None:
+        raise BadRequest(f"uid: this machine has no account with uid {uid}. Make one first (adduser).", field="uid")
+    if home_of(settings, user).exists():
+        raise Conflict(
+            f"uid: {user.hub_name} has a home already, owned by uid {user.uid}. Map a uid before their first notebook.",
+            field="uid",
+        )
+    if session.scalar(select(UserRow).where(UserRow.uid == uid)) is not None:
+        raise Conflict(f"uid: {uid} belongs to another user. Choose another.", field="uid")
+    user.uid = uid
+
+
+def set_active(session: Session, user: UserRow, active: bool) -> None:
+    """Raises Conflict when that would make a second user of a service that is not root."""
+    if active and not user.active and os.geteuid() != 0:
+        other = session.scalar(select(UserRow.hub_name).where(UserRow.active).limit(1))
+        if other is not None:
+            raise Conflict(
+                f"active: this Moorage does not run as root and serves {other!r} already. Disable them first, or start it as root.",
+                field="active",
+            )
+    user.active = active
 
 
 def user_named(session: Session, name: str) -> UserRow:
@@ -79,14 +138,21 @@ def home_of(settings: Settings, user: UserRow) -> Path:
 
 
 def identity_of(settings: Settings, user: UserRow) -> Identity:
-    return Identity(uid=user.uid, gid=user.uid, home=str(home_of(settings, user)))
+    return Identity(uid=user.uid, gid=gid_of(user), home=str(home_of(settings, user)))
+
+
+def gid_of(user: UserRow) -> int | None:
+    """The account's own group where the uid is an account's; else a group of the uid's number. None: not root."""
+    account = None if user.uid is None else _account(user.uid)
+    return user.uid if account is None else account.pw_gid
 
 
 def ensure_home(settings: Settings, user: UserRow) -> Path:
     """Makes the user's home, 0700 and theirs. The service never opens a path below it."""
     home = home_of(settings, user)
-    made = not home.exists()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if made and user.uid is not None:
-        os.chown(home, user.uid, user.uid)
+    gid = gid_of(user)
+    # Not only when it was just made: an earlier start may have been cut off between the two.
+    if user.uid is not None and gid is not None and home.stat().st_uid == 0:
+        os.chown(home, user.uid, gid)
     return home

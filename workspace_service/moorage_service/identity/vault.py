@@ -1,9 +1,10 @@
 """Encryption at rest for what the store must give back in clear: secrets, cluster credentials, hub tokens."""
 
-import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+
+from moorage_service.identity.keys import read_or_make
 
 
 class Vault:
@@ -13,14 +14,7 @@ class Vault:
     @classmethod
     def open(cls, path: Path) -> "Vault":
         """Reads the key at `path` (0600), or makes one there."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return cls(path.read_bytes())
-        with os.fdopen(handle, "wb") as file:
-            file.write(Fernet.generate_key())
-        return cls(path.read_bytes())
+        return cls(read_or_make(path, Fernet.generate_key))
 
     def seal(self, text: str) -> bytes:
         return self._fernet.encrypt(text.encode())

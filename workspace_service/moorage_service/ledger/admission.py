@@ -5,26 +5,19 @@ room; else it raises `LimitRefused`, and the transaction, the workload's row wit
 when its workload is observed gone; one that was never bound to a start lapses with its lease.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from moorage.wire import Holder, Refusal, Remaining, WorkloadKind
-from moorage_service.errors import LimitRefused
+from moorage_service.errors import Conflict, LimitRefused
+from moorage_service.ledger import gpus
 from moorage_service.ledger.inventory import Capacity
-from moorage_service.ledger.limits import Held, Owner, Rule, Standing, refuses, standings
+from moorage_service.ledger.limits import Held, Owner, Rule, Standing, duration, refuses, standings
 from moorage_service.ledger.resources import COUNTED, Amounts, add, from_units, in_words
-from moorage_service.store.tables import (
-    LimitRow,
-    ProjectRow,
-    ReservationRow,
-    ScopeRow,
-    UserRow,
-    WorkloadRow,
-)
+from moorage_service.store.locks import lock
+from moorage_service.store.tables import LimitRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
 
 
 def admit(
@@ -44,20 +37,23 @@ def admit(
     owner = owner_of(session, workload.owner_id, workload.project_id)
     asked = add(amounts, {COUNTED[WorkloadKind(workload.kind)]: 1})
     _lock(session, owner)
-    held = holdings(session, now=now)
-    gpus = _lease_gpus(session, capacity, asked)
-    found = [each for each in standings(rules(session, capacity), owner, held, now) if refuses(each, asked)]
-    if found:
+    every = rules(session, capacity) + gpus.absent_types(capacity, asked)
+    found = standings(every, owner, holdings(session, now=now), now)
+    lease = gpus.choose(capacity, _taken_gpus(session), asked, found)
+    refusing = [each for each in found if refuses(each, lease.amounts)]
+    if refusing:
         # The tightest first: what must change the most before this fits.
-        worst = min(found, key=lambda each: each.left / max(1, asked[each.rule.resource]))
-        raise LimitRefused(refusal(worst, asked, owner, workload, show_others=show_others))
-    for device in gpus:
-        kind = f"gpu:{capacity.gpus[device]}"
-        asked.setdefault(kind, sum(1 for other in gpus if capacity.gpus[other] == capacity.gpus[device]))
+        worst = min(refusing, key=lambda each: each.left / max(1, lease.amounts[each.rule.resource]))
+        raise LimitRefused(refusal(worst, lease.amounts, owner, workload, show_others=show_others))
+    if len(lease.devices) < asked.get("gpu", 0):
+        raise Conflict(
+            "A GPU that should be free is still in use by a workload that ends. Try again in a few seconds.",
+            code="gpu_busy",
+        )
     session.flush()
     reservation = ReservationRow(
-        workload_id=workload.id, user_id=workload.owner_id, project_id=workload.project_id, amounts=dict(asked), gpus=gpus,
-        lease_expires_at=now + timedelta(seconds=lease_s), created_at=now,
+        workload_id=workload.id, user_id=workload.owner_id, project_id=workload.project_id, amounts=lease.amounts,
+        gpus=lease.devices, lease_expires_at=now + timedelta(seconds=lease_s), created_at=now,
     )  # fmt: skip
     session.add(reservation)
     return reservation
@@ -85,12 +81,17 @@ def leased_gpus(session: Session, workload_id: str) -> list[str]:
 def remaining(
     session: Session, capacity: Capacity, user_id: str, project_id: str | None, *, now: datetime
 ) -> list[Remaining]:
-    """What is left of each limited resource for this user in this project, under the tightest rule."""
+    """What is left of each limited resource for this user in this project, under the tightest rule.
+
+    A budget counts once it is used up: nothing is left then, whatever may be held at once.
+    """
     owner = owner_of(session, user_id, project_id or "")
     tightest: dict[str, Standing] = {}
     for each in standings(rules(session, capacity), owner, holdings(session, now=now), now):
         known = tightest.get(each.rule.resource)
-        if each.rule.window_s is None and (known is None or each.left < known.left):
+        if each.rule.window_s is not None and each.left > 0:
+            continue
+        if known is None or each.left < known.left:
             tightest[each.rule.resource] = each
     return [
         Remaining(
@@ -172,11 +173,13 @@ def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow
         )
         for each in visible
     ]  # fmt: skip
-    by = [f"{each.kind} {each.name} ({in_words(resource, each.amounts[resource])})" for each in visible]
+    by = [_holder_in_words(each, resource, owner) for each in visible]
     if hidden:
         by.append(f"others ({in_words(resource, hidden)})")
     wanted = asked[resource]
-    if wanted > rule.amount and rule.window_s is None:
+    if rule.window_s is not None:
+        advice = f"It frees up as the {duration(rule.window_s)} passes; or ask an admin to raise this limit."
+    elif wanted > rule.amount:
         advice = "Ask for less, or ask an admin to raise this limit."
     else:
         advice = (
@@ -184,8 +187,13 @@ def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow
             if visible
             else "Ask for less, wait, or ask an admin to raise this limit."
         )
+    use = (
+        f"{in_words(resource, found.used)} in use"
+        if rule.window_s is None
+        else f"{in_words(resource, found.used)}-seconds used"
+    )
     message = (
-        f"Refused by the limit that {rule.words}: {in_words(resource, found.used)} in use"
+        f"Refused by the limit that {rule.words}: {use}"
         + (f", held by {', '.join(by)}" if by else "")
         + f"; this {workload.kind} asks for {in_words(resource, wanted)}. {advice}"
     )
@@ -195,32 +203,16 @@ def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow
     )  # fmt: skip
 
 
-def _lease_gpus(session: Session, capacity: Capacity, asked: Amounts) -> list[str]:
-    """Devices for what is asked: typed ones first. Too few: fewer are returned, for a rule of the machine refuses anyway."""
-    taken = {
-        device
-        for gpus in session.scalars(select(ReservationRow.gpus).where(ReservationRow.released_at.is_(None)))
-        for device in gpus
-    }
-    free = [device for device in capacity.gpus if device not in taken]
-    leased: list[str] = []
-    for resource, count in asked.items():
-        if resource.startswith("gpu:"):
-            leased += [device for device in free if f"gpu:{capacity.gpus[device]}" == resource][:count]
-    rest = [device for device in free if device not in leased]
-    return leased + rest[: max(0, asked.get("gpu", 0) - len(leased))]
+def _holder_in_words(held: Held, resource: str, owner: Owner) -> str:
+    whose = "" if held.owner.user_id == owner.user_id else f" of {held.owner_name}"
+    return f"{held.kind} {held.name}{whose} ({in_words(resource, held.amounts[resource])})"
+
+
+def _taken_gpus(session: Session) -> set[str]:
+    found = session.scalars(select(ReservationRow.gpus).where(ReservationRow.released_at.is_(None)))
+    return {device for devices in found for device in devices}
 
 
 def _lock(session: Session, owner: Owner) -> None:
-    keys: Sequence[str] = sorted(
-        {
-            "everyone",
-            "machine",
-            f"user:{owner.user_id}",
-            f"project:{owner.project_id}",
-            *(f"group:{name}" for name in owner.groups),
-        }
-    )
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    session.execute(insert(ScopeRow).values([{"key": key} for key in keys]).on_conflict_do_nothing())
-    session.scalars(select(ScopeRow).where(ScopeRow.key.in_(keys)).order_by(ScopeRow.key).with_for_update()).all()
+    groups = [f"group:{name}" for name in owner.groups]
+    lock(session, ["everyone", "machine", f"user:{owner.user_id}", f"project:{owner.project_id}", *groups])

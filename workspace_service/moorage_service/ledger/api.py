@@ -57,8 +57,7 @@ def _changed(context: Ctx, limit_id: str) -> Limit:
     # Queued runs may fit now.
     context.wakeup.notify()
     with context.database.read() as session:
-        return next(
-            each
-            for each in operations.list_limits(session, context.capacity, now=context.clock())
-            if each.id == limit_id
-        )
+        for each in operations.list_limits(session, context.capacity, now=context.clock()):
+            if each.id == limit_id:
+                return each
+    raise NotFound(f"The limit {limit_id!r} was removed by somebody else meanwhile.")

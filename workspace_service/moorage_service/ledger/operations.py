@@ -14,6 +14,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Owner, Rule, standing
 from moorage_service.ledger.resources import add, check_resource, from_units, to_units
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import LimitRow, ProjectRow, WorkloadRow
 from moorage_service.workloads import operations as workloads
 
@@ -27,6 +28,7 @@ def set_limit(session: Session, caller: Caller, request: LimitRequest, *, now: d
         raise BadRequest(
             f"window_s: {request.window_s} is out of range. Give 60 seconds to 366 days.", field="window_s"
         )
+    lock(session, ["limits"])
     sharing = "pool" if request.scope == "machine" else request.sharing
     same = select(LimitRow).where(
         LimitRow.scope == request.scope, LimitRow.scope_id == scope_id if scope_id is not None else LimitRow.scope_id.is_(None),
@@ -93,11 +95,9 @@ def list_limits(session: Session, capacity: Capacity, *, now: datetime) -> list[
     ]  # fmt: skip
 
 
-def usage_of(session: Session, capacity: Capacity, user_id: str, project: str | None, *, now: datetime) -> Usage:
+def usage_of(session: Session, capacity: Capacity, user_id: str, project_id: str | None, *, now: datetime) -> Usage:
+    """A user's own, and what is left for them in a project."""
     rows = workloads.list_workloads(session, owner_id=user_id)
-    project_id = None
-    if project is not None:
-        project_id = session.scalar(select(ProjectRow.id).where(ProjectRow.slug == project))
     held = [
         each.amounts
         for each in admission.holdings(session, now=now)

@@ -41,7 +41,7 @@ def check_resource(resource: str, *, field: str = "resource") -> str:
 
 def of_size(size: Size, *, count: int = 1) -> Amounts:
     """What `count` machines of this size hold. Raises BadRequest for a size that can't be."""
-    if size.cpu <= 0:
+    if not size.cpu >= 0.1:  # NaN as well
         raise BadRequest(f"cpu: {size.cpu} is too little. Ask for at least 0.1 core.", field="cpu")
     if size.memory < 64 << 20:
         raise BadRequest(f"memory: {size.memory} bytes is too little. Ask for at least 64 MiB.", field="memory")

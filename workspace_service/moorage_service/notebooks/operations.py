@@ -57,7 +57,7 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         answer = NotebookAdmission(
             workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
             environment_path=str(context.settings.state / "environments" / environment),
-            project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=user.uid,
+            project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
             gpu_devices=list(reservation.gpus),
             environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id),
         )  # fmt: skip

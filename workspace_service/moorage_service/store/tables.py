@@ -8,7 +8,19 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -34,6 +46,10 @@ class Moment(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+# SQLite numbers its rows by INTEGER keys only.
+Counter = BigInteger().with_variant(Integer, "sqlite")
+
+
 class Table(DeclarativeBase):
     type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, list[Any]: JSON}
 
@@ -47,7 +63,7 @@ class UserRow(Table):
     admin: Mapped[bool] = mapped_column(default=False)
     active: Mapped[bool] = mapped_column(default=True)
     groups: Mapped[list[Any]] = mapped_column(default=list)
-    uid: Mapped[int | None] = mapped_column(unique=True)
+    uid: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     created_at: Mapped[datetime]
 
 
@@ -232,7 +248,7 @@ class LimitRow(Table):
     scope_id: Mapped[str | None] = mapped_column(String(255))  # user id, group name, project id
     sharing: Mapped[str] = mapped_column(String(4), default="each")  # each, pool
     resource: Mapped[str] = mapped_column(String(60))
-    amount: Mapped[int]
+    amount: Mapped[int] = mapped_column(BigInteger)  # bytes do not fit into 32 bits
     window_s: Mapped[int | None]
     created_at: Mapped[datetime]
 
@@ -256,7 +272,7 @@ class TokenRow(Table):
 class EventRow(Table):
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_workload", "workload_id", "id"),)
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Counter, primary_key=True, autoincrement=True)
     workload_id: Mapped[str] = mapped_column(ForeignKey("workloads.id"))
     at: Mapped[datetime]
     code: Mapped[str] = mapped_column(String(60))
@@ -268,7 +284,7 @@ class AuditRow(Table):
     """Every change by an admin: who, what, before, after, why."""
 
     __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Counter, primary_key=True, autoincrement=True)
     at: Mapped[datetime]
     actor: Mapped[str] = mapped_column(String(255))
     action: Mapped[str] = mapped_column(String(60))
