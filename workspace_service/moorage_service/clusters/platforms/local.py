@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from moorage_service.clusters.plan import RolePlan, Site
+from moorage_service.clusters.plan import HEAD, RolePlan, Site
 from moorage_service.clusters.platforms.base import Order, Seen
 from moorage_service.settings import PREFIX, Settings
 from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
@@ -72,7 +72,8 @@ class LocalPlatform:
         if kept.exists():
             return kept.read_text(errors="replace")
         parts = []
-        for role in dict.fromkeys(seen.role for seen in self.observe(cluster_id)):
+        roles = dict.fromkeys(seen.role for seen in self.observe(cluster_id))
+        for role in sorted(roles, key=lambda role: (role != HEAD, role)):
             parts.append(f"==> {role} <==\n{self._end_of(cluster_id, role, LOG_KEPT)}")
         return "\n".join(parts)
 
@@ -174,5 +175,7 @@ def _seen(each: Observation) -> Seen:
     elif each.exit_code is not None:
         how = f"it ended with exit status {each.exit_code}"
     else:
-        how = each.message or "it ended unseen"
+        how = "it ended unseen"
+    if each.message:
+        how = f"{how} ({each.message.rstrip('.')})"
     return Seen(role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory, how=how)

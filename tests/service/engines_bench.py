@@ -1,0 +1,165 @@
+"""A real service with real engines: for tests that start clusters. Each needs some seconds."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from moorage.wire import Phase, WorkloadKind
+from moorage_service.app import create_app
+from moorage_service.clusters.reconcile import step
+from moorage_service.context import Context
+from moorage_service.identity.tokens import issue_token
+from moorage_service.reconciler.loop import make_reconcilers
+from moorage_service.settings import PREFIX
+from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow
+from moorage_service.workloads import lifecycle
+from tests.images.places import find_uv, open_python
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+ENGINES = ("ray[default]==2.60.0", "dask[dataframe]==2026.8.0", "distributed==2026.8.0", "bokeh>=3.8")
+
+
+def engine_environment() -> Path:
+    """An environment with both engines and our client, as a project would have it; built once and kept beside the caches.
+
+    It lies where every uid can read it, for clusters run as their users.
+    """
+    digest = hashlib.sha256(json.dumps(ENGINES).encode()).hexdigest()[:12]
+    kept = (
+        Path("/tmp" if os.geteuid() == 0 else Path.home() / ".cache") / f"moorage-test-engines-{os.getuid()}-{digest}"
+    )
+    if not (kept / "ready").exists():
+        shutil.rmtree(kept, ignore_errors=True)
+        uv = str(find_uv())
+        subprocess.run(
+            [uv, "venv", "-q", "--python", str(open_python()), str(kept)], check=True, timeout=120, umask=0o022
+        )
+        command = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(kept / "bin" / "python"), *ENGINES]
+        subprocess.run(command, check=True, timeout=900, umask=0o022)
+        site = next((kept / "lib").glob("python*/site-packages"))
+        # From the checkout, so that the agent is the one under test.
+        shutil.copytree(ROOT / "extensions" / "moorage", site / "moorage", dirs_exist_ok=True)
+        (kept / "ready").touch()
+    return kept
+
+
+def packages_of(environment: Path) -> dict[str, str]:
+    site = [str(path) for path in (environment / "lib").glob("python*/site-packages")]
+    return {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions(path=site)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Bench:
+    """A person with a notebook, at a service that runs. `api` sends as the notebook, `people` maps names to headers."""
+
+    def __init__(self, context: Context, headers: dict[str, str], notebook: dict[str, str]) -> None:
+        self.context = context
+        self.headers = headers
+        self.notebook = notebook
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{context.settings.port}{PREFIX}", trust_env=False, timeout=30
+        )
+
+    def create(self, **spec: Any) -> str:
+        spec = {"min_workers": 1, "max_workers": 1, "worker": {"cpu": 1, "memory": 1 << 30}, **spec}
+        answer = self.http.post("/api/v1/clusters", json={"spec": spec}, headers=self.notebook)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def cluster(self, cluster_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/api/v1/clusters/{cluster_id}", headers=self.notebook)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def attach(self, cluster_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/api/v1/clusters/{cluster_id}/attach", headers=self.notebook)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait(self, cluster_id: str, phase: str, *, within: float = 90) -> dict[str, Any]:
+        def reached() -> dict[str, Any] | None:
+            found = self.cluster(cluster_id)
+            if found["phase"] in ("failed", "stopped") and found["phase"] != phase:
+                raise AssertionError(f"{found['phase']}: {found['reason']}\n{self.log(cluster_id)[-4000:]}")
+            return found if found["phase"] == phase else None
+
+        return eventually(reached, within=within, what=f"phase {phase}")
+
+    def log(self, cluster_id: str) -> str:
+        return self.http.get(f"/api/v1/clusters/{cluster_id}/log", headers=self.notebook).text
+
+    def stop(self, cluster_id: str) -> dict[str, Any]:
+        self.http.delete(f"/api/v1/clusters/{cluster_id}", headers=self.notebook)
+        return eventually(
+            lambda: found if (found := self.cluster(cluster_id))["ended_at"] else None,
+            within=60,
+            what="the cluster's end",
+        )
+
+
+@contextmanager
+def serve(context: Context) -> Iterator[None]:
+    """The service on its real port, with the loop that is for clusters."""
+    loops = make_reconcilers(context, {WorkloadKind.CLUSTER: step})
+    config = uvicorn.Config(
+        create_app(context, background=False), host="127.0.0.1", port=context.settings.port, log_level="warning"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    eventually(lambda: server.started, what="the service")
+    for loop in loops:
+        loop.start()
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.stop()
+        server.should_exit = True
+        thread.join(timeout=60)
+
+
+def furnish(context: Context, environment: Path, owner: str) -> dict[str, str]:
+    """A project in this environment, and a ready notebook of `owner` in it: its headers."""
+    digest = "engines"
+    (context.settings.state / "environments" / digest).symlink_to(environment)
+    with context.database.begin() as session:
+        now = context.clock()
+        user = session.query(UserRow).filter_by(hub_name=owner).one()
+        session.add(
+            EnvironmentRow(digest=digest, python="3", packages=packages_of(environment), lock="", created_at=now)
+        )
+        project = ProjectRow(
+            slug="starter",
+            name="Starter",
+            manifest="name: Starter\n",
+            open_to_all=True,
+            environment=digest,
+            created_at=now,
+        )
+        session.add(project)
+        session.flush()
+        notebook = lifecycle.new_workload(
+            session, kind=WorkloadKind.NOTEBOOK, name="starter", owner_id=user.id, project_id=project.id, now=now,
+            phase=Phase.READY, environment=digest, details={"size": {"cpu": 1, "memory": 1 << 30}},
+        )  # fmt: skip
+        session.flush()
+        return {"Authorization": f"Bearer {issue_token(session, notebook)}"}

@@ -1,0 +1,122 @@
+"""Clusters from their request to their end: real processes, real Ray and Dask, the real agent, over real HTTP."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage_service.context import Context
+from moorage_service.settings import Inventory, Settings
+from tests.service.conftest import GIB, Headers
+from tests.service.engines_bench import Bench, engine_environment, free_port, furnish, serve
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A state folder that clusters' own uids can pass through, which pytest's are not."""
+    state = Path(tempfile.mkdtemp(prefix="mo-"))
+    state.chmod(0o755)
+    yield Settings(
+        state=state, port=free_port(), inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.2, hub_token_cache_s=0,
+        seed_starter=False, port_first=26000, port_blocks=10, scale_idle_s=2.0,
+    )  # fmt: skip
+    shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def bench(context: Context, ada: Headers) -> Iterator[Bench]:
+    notebook = furnish(context, engine_environment(), "ada")
+    with serve(context):
+        bench = Bench(context, ada, notebook)
+        yield bench
+        for cluster in bench.http.get("/api/v1/clusters", headers=notebook).json():
+            bench.stop(cluster["id"])
+        bench.http.close()
+
+
+def drive(bench: Bench, cluster_id: str, code: str, *, timeout: float = 90) -> str:
+    """Runs a driver as the owner's kernel would, with what `attach` gave; returns what it wrote."""
+    attach = bench.attach(cluster_id)
+    folder = Path(tempfile.mkdtemp(prefix="mo-driver-"))
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "ADDRESS": attach["address"], "PYTHONWARNINGS": "default"}
+    if attach["token"]:
+        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": attach["token"]}
+    else:
+        for name in ("ca", "cert", "key"):
+            (folder / f"{name}.pem").write_text(attach[f"tls_{name}"])
+    options: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = next(uid for uid in [bench.context.settings.uid_first + 1])
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, user, user)
+        options = {"user": user, "group": user, "extra_groups": []}
+    python = str(engine_environment() / "bin" / "python")
+    found = subprocess.run(
+        [python, "-c", code],
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **options,
+    )
+    shutil.rmtree(folder)
+    assert found.returncode == 0, found.stderr[-3000:]
+    return found.stdout
+
+
+RAY_DRIVER = """
+import os, ray
+ray.init(os.environ["ADDRESS"], log_to_driver=False)
+@ray.remote(num_cpus=1)
+def where(seconds):
+    import time
+    time.sleep(seconds)
+    return ray.get_runtime_context().get_node_id()
+print(len(set(ray.get([where.remote({seconds}) for _ in range({tasks})]))))
+"""
+
+DASK_DRIVER = """
+import os, time
+from distributed import Client
+from distributed.security import Security
+security = Security(tls_ca_file="ca.pem", tls_client_cert="cert.pem", tls_client_key="key.pem", require_encryption=True)
+with Client(os.environ["ADDRESS"], security=security) as client:
+    def where(i):
+        from distributed import get_worker
+        time.sleep({seconds})
+        return get_worker().name
+    print(len(set(client.gather(client.map(where, range({tasks}), pure=False)))))
+"""
+
+
+def test_a_ray_cluster_lives_from_request_to_end(bench: Bench) -> None:
+    cluster = bench.create(engine="ray", max_workers=2)
+    ready = bench.wait(cluster, "ready")
+    assert ready["workers"] == 1
+    assert ready["versions"]["ray"] == "2.60.0"
+    assert drive(bench, cluster, RAY_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
+    assert drive(bench, cluster, RAY_DRIVER.format(seconds=2, tasks=10)) == "2\n"
+    eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")
+    ended = bench.stop(cluster)
+    assert ended["phase"] == "stopped"
+    assert ended["holds"] == {}
+    assert bench.context.processes.observe(cluster) == []
+    assert "==> head <==" in bench.log(cluster)
+
+
+def test_a_dask_cluster_lives_from_request_to_end(bench: Bench) -> None:
+    cluster = bench.create(engine="dask", max_workers=2)
+    ready = bench.wait(cluster, "ready")
+    assert ready["versions"]["distributed"] == "2026.8.0"
+    assert drive(bench, cluster, DASK_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
+    assert drive(bench, cluster, DASK_DRIVER.format(seconds=1, tasks=14)) == "2\n"
+    eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")
+    assert bench.stop(cluster)["phase"] == "stopped"
