@@ -21,11 +21,14 @@ from moorage_images import environments
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
 from moorage_images.plan import EnvironmentPlan, Lock, digest, install_lines
-from moorage_images.resolve import NoWheelError, one_line, resolve
+from moorage_images.resolve import NoWheelError, resolve, why
 from moorage_images.sandbox import Account, Log, Sandbox
 from moorage_images.seal import remove, seal
 
 INSTALL_TIMEOUT_S = 3600.0
+# As root, one build at a time on the machine, whichever installation it belongs to: their uids may be the same, and
+# a build ends whatever else runs under its uid. The folder is root's alone, so that nobody else can hold the lock.
+MACHINE_LOCK = Path("/run/moorage-builds.lock")
 _KERNEL_STARTS = "import ipykernel.kernelapp, moorage"
 
 
@@ -46,10 +49,11 @@ def build(
 ) -> EnvironmentRecord:
     """The complete environment of `plan`; at once if it exists already. `project` is the project's id.
 
-    Raises BuildError or BuildCancelledError; nothing half-made is left then. One build at a time on a machine.
+    Raises BuildError or BuildCancelledError; nothing half-made is left then. One build at a time: others wait.
     """
     _ensure(places.environments, 0o755)
-    with _alone(places.environments, cancel):
+    lock = places.environments / ".building" if places.accounts is None else MACHINE_LOCK
+    with _alone(lock, log, cancel):
         try:
             return _build(plan, project, _with_reachable_uv(places), log, cancel)
         except OSError as error:
@@ -135,7 +139,7 @@ def _install(
         said: list[str] = []
         code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, INSTALL_TIMEOUT_S)
         if code != 0:
-            raise BuildError(f"The packages can't be installed: {one_line(said)} The build's log has the rest.")
+            raise BuildError(f"The packages can't be installed: {why(code, said)} The build's log has the rest.")
     log("Compiling to bytecode.")
     # By the base interpreter without `site`: the environment's own would run the .pth files of its packages.
     # Unchecked hashes: the tree never changes, so nobody has to compare times. Files of other Pythons fail; so be it.
@@ -152,7 +156,7 @@ def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.E
         code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, 300.0)
     if code != 0:
         raise BuildError(
-            f"A kernel can't start in the environment: {one_line(said)} Correct `packages` and build again."
+            f"A kernel can't start in the environment: {why(code, said)} Correct `packages` and build again."
         )
 
 
@@ -210,14 +214,18 @@ def _both(first: Log, second: Log) -> Log:
 
 
 @contextlib.contextmanager
-def _alone(root: Path, cancel: threading.Event) -> Iterator[None]:
-    """One build at a time, whatever process it is in."""
-    with (root / ".building").open("w") as file:
+def _alone(lock: Path, log: Log, cancel: threading.Event) -> Iterator[None]:
+    """Holds the lock, whatever process or installation asks for it too."""
+    waiting = False
+    with os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not waiting:
+                    log("Waiting for another build on this machine.")
+                    waiting = True
                 if cancel.wait(0.5):
                     raise BuildCancelledError("The build was cancelled while it waited for another.") from None
         yield

@@ -36,14 +36,16 @@ def resolve(
     code, output = sandbox.run(argv, listen, cancel, RESOLVE_TIMEOUT_S)
     if code == 0:
         return Lock(text=output, from_source=from_source)
-    reason = one_line(said)
+    reason = why(code, said)
     if not from_source and ("wheel" in reason or "building" in reason.lower()):
         raise NoWheelError(reason)
     raise BuildError(f"The packages can't be resolved: {reason} Correct `packages` in moorage.yaml and build again.")
 
 
-def one_line(said: list[str], longest: int = 600) -> str:
+def why(code: int, said: list[str], longest: int = 600) -> str:
     """Why a tool failed, from what it said at its end: one line without drawing characters, that ends in a stop."""
+    if code < 0:
+        return f"It was ended by signal {-code}, maybe because memory ran out."
     words = " ".join(" ".join(said[-40:]).translate(_DRAWING).split())
     words = words.partition("cause: ")[2] or words  # uv: what failed, then why, then hints
     words = words.partition(" hint: ")[0]

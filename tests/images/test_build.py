@@ -1,5 +1,6 @@
 """Environments are built once, by nobody in particular, and cannot be changed afterwards. uv and the processes are real."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moorage_images import environments
-from moorage_images.build import BuildPlaces
+from moorage_images.build import MACHINE_LOCK, BuildPlaces
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
 from tests.fakes.package_index import PackageIndex
@@ -149,6 +150,22 @@ def test_a_cancelled_build_ends_at_once_and_leaves_nothing(
     assert len(errors) == 1
     assert left(places) == []
     assert not list(places.scratch.glob("build-*"))
+
+
+def test_a_build_waits_for_another_and_can_be_cancelled_meanwhile(build: Build, places: BuildPlaces) -> None:
+    places.environments.mkdir()
+    lock = places.environments / ".building" if places.accounts is None else MACHINE_LOCK
+    cancel = threading.Event()
+
+    def log(line: str) -> None:
+        if line.startswith("Waiting for another build"):
+            cancel.set()
+
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BuildCancelledError, match="waited for another"):
+            build("tide==1.0", log=log, cancel=cancel)
+    assert build("tide==1.0").packages["tide"] == "1.0"
 
 
 def test_what_a_killed_build_left_is_swept(build: Build, places: BuildPlaces) -> None:
