@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from bootstrap.environments import build_wheels, ensure_environment
+from bootstrap.environments import build_wheels, ensure_environment, remove_unused
 from bootstrap.interpreter import choose
 from bootstrap.lock import make_locks
 from bootstrap.node import ensure_proxy
@@ -29,12 +29,28 @@ def set_up(places: Places) -> Path:
         wheels = build_wheels(places, uv, interpreter)
         control = ensure_environment(places, uv, interpreter, wheels, "control")
         ensure_environment(places, uv, interpreter, wheels, "server")
+        remove_unused(places)
         ensure_proxy(places, uv, interpreter)
         record = {"UV": str(uv.resolve()), "CLIENT_WHEEL": str(wheels["moorage"])}
         path = places.state / "installation.json"
         path.write_text(json.dumps(record, indent=1))
         path.chmod(0o644)
     return control
+
+
+def refuse_second(state: Path) -> None:
+    """Raises SetupError when Moorage runs on this state folder: nothing is to change below it."""
+    lock = state / "database" / "up.lock"
+    if not lock.exists():
+        return
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(
+                f"Moorage runs already on {state}. `make link` makes a new login link, `make down` stops it; "
+                "to start a second one set MOORAGE_HOME to another folder."
+            ) from None
 
 
 def hand_over(places: Places, control: Path, *arguments: str) -> None:
@@ -49,6 +65,7 @@ def main(arguments: list[str]) -> None:
     command = arguments[0] if arguments else "up"
     state = state_folder()
     if command in ("up", "setup"):
+        refuse_second(state)
         say(f"Setting Moorage up in {state}")
         places = prepare(state)
         control = set_up(places)

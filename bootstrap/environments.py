@@ -20,6 +20,7 @@ OWN = {
     "server": ("moorage", "moorage_jobs"),
 }
 DONE = "moorage-complete"
+KEPT_WHEELS = 3
 LEFT_OUT = {"__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", "lib", "dist", "build"}
 
 
@@ -120,6 +121,29 @@ def _make(places: Places, uv: Path, interpreter: Interpreter, folder: Path, lock
     run([*install, "--require-hashes", "-r", lock], f"Installing {lock.name}", env=env)
     run([*install, *own], "Installing Moorage's own packages", env=env)
     (folder / DONE).touch()
+
+
+def remove_unused(places: Places) -> None:
+    """Removes older versions that nothing runs from any more."""
+    present = {(places.environment(name)).resolve() for name in OWN}
+    running = _command_lines()
+    for folder in (places.state / "platform").iterdir():
+        if folder.resolve() not in present and f"/{folder.name}/" not in running:
+            shutil.rmtree(folder, ignore_errors=True)
+    newest = sorted(places.wheels.iterdir(), key=lambda folder: folder.stat().st_mtime)
+    for folder in newest[:-KEPT_WHEELS]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _command_lines() -> str:
+    """Of every process; a server's and a shim's begin with the path of its interpreter."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue  # it has just ended
+    return "\n".join(found)
 
 
 def _point(link: Path, folder: Path) -> None:

@@ -28,6 +28,7 @@ class FakeService:
     observations: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
     port: int = 0
+    down: bool = False  # closes every connection without an answer
 
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == f"{PREFIX}/api/v1/notebooks":
@@ -50,7 +51,7 @@ class FakeService:
         }  # fmt: skip
         answer = _json(f"{self.hub_api}/oauth2/token", data=urllib.parse.urlencode(form).encode())
         token = answer["access_token"]
-        user = _json(f"{self.hub_api}/user", headers={"Authorization": f"token {token}"})
+        user: dict[str, Any] = _json(f"{self.hub_api}/user", headers={"Authorization": f"token {token}"})
         self.tokens.append({"token": token, "user": user})
         return user
 
@@ -64,13 +65,17 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802 - the base class calls it so
+        def do_POST(self) -> None:
+            if service.down:
+                return self.hang_up()
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or "{}")
             if self.headers["Authorization"] != f"Bearer {service.token}":
                 return self.answer(401, {"code": "not_signed_in", "message": "bad token"})
             return self.answer(*service.post(self.path, body))
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
+            if service.down:
+                return self.hang_up()
             url = urllib.parse.urlparse(self.path)
             query = dict(urllib.parse.parse_qsl(url.query))
             if url.path == f"{PREFIX}/oauth_callback":
@@ -93,6 +98,9 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def hang_up(self) -> None:
+            self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             """Quiet."""

@@ -1,0 +1,162 @@
+"""Drives a hub over HTTP, as a browser and as the portal do."""
+
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from moorage.wire import NotebookAdmission
+from moorage_hub.login_links import LoginLinks
+from moorage_hub.settings import HubSettings, load
+from moorage_hub.state import prepare_state, read_token
+from moorage_hub.supervise import hub_child
+from moorage_spawners.launch import LocalProcesses
+from tests.fakes.notebook_service import FakeService, serving
+from tests.waiting import eventually
+
+UID = 20044
+
+
+class RunningHub:
+    """`settings`, `service` (the fake) and a state folder with one user's home and one environment."""
+
+    def __init__(self, state: Path, proxy_script: Path, server_python: Path) -> None:
+        self.state = state
+        prepare_state(state)
+        self.settings: HubSettings = load(
+            state, server_python=str(server_python), proxy_script=str(proxy_script), poll_s=1, user="admin"
+        )
+        self.processes = LocalProcesses(state / "workloads")
+        self.service = FakeService(
+            token=read_token(state, "hub-to-service"),
+            hub_api=self.settings.hub_api_url,
+            hub_token=read_token(state, "service-to-hub"),
+            admission=self._admission(server_python),
+        )
+        environment = {
+            "MOORAGE_HUB_SERVER_PYTHON": str(server_python),
+            "MOORAGE_HUB_PROXY_SCRIPT": str(proxy_script),
+            "MOORAGE_HUB_POLL_S": "1",
+            "MOORAGE_HUB_USER": "admin",
+        }
+        self.child = hub_child(self.settings, {**os.environ, **environment})
+
+    def _admission(self, server_python: Path) -> NotebookAdmission:
+        uid = UID if os.geteuid() == 0 else None
+        home = self.state / "homes" / "us-1"
+        home.mkdir(mode=0o700)
+        if uid is not None:
+            os.chown(home, uid, uid)
+        environment = self.state / "environments" / "abc"
+        (environment / "bin").mkdir(parents=True)
+        program = environment / "bin" / "python"
+        program.write_text(f'#!/bin/sh\nexec {server_python} "$@"\n')
+        version = subprocess.run(
+            [server_python, "--version"], capture_output=True, text=True, check=True
+        ).stdout.split()[1]
+        (environment / "moorage-environment.json").write_text(json.dumps({"python": version, "packages": {}}))
+        for path, mode in ((environment, 0o755), (environment / "bin", 0o755), (program, 0o755)):
+            path.chmod(mode)
+        return NotebookAdmission(
+            workload_id="nb", generation=1, token="workload-token", project="starter", environment="abc",
+            environment_path=str(environment), project_files=str(archive(self.state, {"hello.txt": "hello"})),
+            home=str(home), uid=uid, gid=uid, environment_variables={"API_KEY": "secret", "PATH": "/nowhere"},
+        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return self.settings.public_url
+
+    @property
+    def home(self) -> Path:
+        assert self.service.admission is not None
+        return Path(self.service.admission.home)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        with serving(self.service, self.settings.service_port):
+            self.start()
+            try:
+                yield
+            finally:
+                self.child.stop()
+
+    def start(self) -> None:
+        self.child.start()
+        eventually(self._healthy, what="the hub's health")
+
+    def _healthy(self) -> bool:
+        assert self.child.process is not None
+        assert self.child.process.poll() is None, self.child.tail()
+        try:
+            return httpx.get(f"{self.url}/hub/health", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def browser(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False)
+
+    @contextmanager
+    def signed_in(self) -> Iterator[httpx.Client]:
+        with self.browser() as browser:
+            answer = browser.get("/hub/login-once", params={"nonce": LoginLinks(self.state).create("admin")})
+            assert answer.status_code == 200, answer.text
+            yield browser
+
+    def portal_token(self) -> str:
+        """What the portal holds after a sign-in."""
+        with self.signed_in():
+            pass
+        return str(self.service.tokens[-1]["token"])
+
+    def api(self, method: str, path: str, token: str, **given: Any) -> httpx.Response:
+        headers = {"Authorization": f"token {token}"}
+        return httpx.request(method, f"{self.url}/hub/api{path}", headers=headers, timeout=60, trust_env=False, **given)
+
+    def start_notebook(self, token: str, **options: Any) -> list[dict[str, Any]]:
+        """Asks for a server as the portal does; the progress events until it is ready or failed."""
+        path = "/users/admin/servers/starter"
+        answer = self.api("POST", path, token, json={"user_options": options})
+        if answer.status_code >= 400:
+            return [{"failed": True, "message": answer.json()["message"], "status": answer.status_code}]
+        events = []
+        headers = {"Authorization": f"token {token}"}
+        with httpx.stream(
+            "GET", f"{self.url}/hub/api{path}/progress", headers=headers, timeout=120, trust_env=False
+        ) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data: "):
+                    events.append(json.loads(line.removeprefix("data: ")))
+        return events
+
+    def stop_notebook(self, token: str) -> None:
+        self.api("DELETE", "/users/admin/servers/starter", token)
+        eventually(lambda: all(seen.gone for seen in self.processes.observe_all()), what="the server's end")
+
+    def change(self, **admission: Any) -> None:
+        assert self.service.admission is not None
+        self.service.admission = replace(self.service.admission, **admission)
+
+    def end_workloads(self) -> None:
+        for seen in self.processes.observe_all():
+            self.processes.stop(seen.workload_id, grace_s=0)
+        eventually(lambda: all(seen.gone for seen in self.processes.observe_all()), what="the end of every workload")
+
+
+def archive(folder: Path, files: dict[str, str]) -> Path:
+    """A project's files as the service stores them."""
+    path = folder / "files.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, BytesIO(text.encode()))
+    return path
