@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moorage.promotion import NotANotebookError, strip_outputs
+from moorage.promotion import NotANotebookError, notebook_code, strip_outputs
+from moorage.wire.clusters import EngineName
 from moorage.wire.jobs import Parameter, SnapshotFile
 from moorage_jobs import parameters, snapshot
+from moorage_jobs.clusters_used import engine_used
 from moorage_jobs.errors import SourceError
 
 _MAX_CELLS = 5_000
@@ -22,6 +24,7 @@ class Source:
     notebook: str
     files: dict[str, bytes]
     parameters: list[Parameter]
+    engine: EngineName | None  # of the cluster that the notebook attaches to
 
 
 def inspect(notebook: str, files: list[SnapshotFile]) -> Source:
@@ -43,7 +46,8 @@ def inspect(notebook: str, files: list[SnapshotFile]) -> Source:
     _check_kernel(path, document)
     if len(document["cells"]) > _MAX_CELLS:
         raise SourceError(f"notebook: '{path}' has more than {_MAX_CELLS} cells.", field="notebook")
-    return Source(path, contents, parameters.infer(document))
+    engine = engine_used(notebook_code(contents[path]))
+    return Source(path, contents, parameters.infer(document), engine)
 
 
 def _check_kernel(path: str, document: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moorage.promotion import NotANotebookError, collect, strip_outputs, value_from_text
 from moorage.wire.jobs import SnapshotFile
 from moorage_jobs import snapshot
+from moorage_jobs.clusters_used import engine_used
 from moorage_jobs.errors import SnapshotMissingError, SourceError
 from moorage_jobs.promote import inspect
 
@@ -164,3 +165,17 @@ def test_typed_text_becomes_the_value_that_was_meant() -> None:
     assert value_from_text("bool", "yes") is True
     assert value_from_text("list", "[1]") == [1]
     assert value_from_text("float", "much") == "much"
+
+
+@pytest.mark.parametrize(
+    ("cells", "engine"),
+    [
+        (["import moorage\nmoorage.sizing('dask')", "moorage.attach(engine='ray')"], "dask"),
+        (["%pip list\nimport moorage", "cluster = moorage.attach()", "import dask.dataframe as dd"], "dask"),
+        (["from moorage import attach\nattach('mine', engine='ray')"], "ray"),
+        (["import moorage\nmoorage.attach()"], "ray"),
+        (["import ray", "attach('ray')", "broken ="], None),
+    ],
+)
+def test_the_engine_that_a_notebook_attaches_to_is_read_from_its_code(cells: list[str], engine: str | None) -> None:
+    assert engine_used(cells) == engine

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from moorage_service.context import Context
-from moorage_service.store.tables import MemberRow, ProjectRow, UserRow
+from moorage_service.store.tables import EnvironmentRow, MemberRow, ProjectRow, UserRow
 from tests.service.conftest import Headers
 from tests.service.databases import each_database
 from tests.service.jobs_bench import API, Jobs, notebook, promotion
@@ -49,6 +49,19 @@ def test_what_did_not_change_makes_no_version_and_what_did_makes_the_next(jobs: 
         again = jobs.promote(change.pop("content", WORK), **change)
         assert (again["id"], again["version"]["number"]) == (first["id"], number)
     assert [one["state"] for one in again["versions"]] == ["active"] + ["retired"] * 5
+
+
+def test_a_notebook_that_attaches_to_a_cluster_gets_one_without_being_told(jobs: Jobs) -> None:
+    with jobs.context.database.begin() as session:
+        session.scalars(select(EnvironmentRow)).one().packages = {"ray": "2.60.0", "aiohttp-cors": "0.8"}
+    attaches = notebook("import moorage", "moorage.attach(engine='ray').connect()")
+    seen = jobs.post("/jobs/inspect", promotion(attaches))
+    assert (seen["cluster"]["engine"], seen["cluster"]["max_workers"]) == ("ray", 2)
+    assert jobs.promote(attaches)["version"]["cluster"]["engine"] == "ray"
+    refused = jobs.client.post(
+        f"{API}/jobs", json=promotion(notebook("import moorage; moorage.attach(engine='dask')")), headers=jobs.headers
+    )
+    assert (refused.status_code, refused.json()["code"]) == (409, "engine_missing")
 
 
 def test_a_new_environment_makes_a_new_version(jobs: Jobs) -> None:

@@ -51,7 +51,9 @@ class SnapshotFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PromoteRequest:
-    """A notebook and the files beside it that it needs. An unchanged source, environment and spec makes no new version."""
+    """A notebook and the files beside it that it needs. An unchanged source, environment and spec makes no new
+    version.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     project: str | None = None  # None: the project of the calling notebook
@@ -60,7 +62,9 @@ class PromoteRequest:
     files: list[SnapshotFile]
     parameters: dict[str, Any] = field(default_factory=dict)  # defaults that override the notebook's own
     schedule: Schedule | None = None  # None: keeps the job's present schedule
-    cluster: ClusterSpec | None = None  # each run gets a fresh one of its own
+    # Each run gets a fresh one of its own. None: the project's default for the engine that the notebook attaches to, if
+    # any.
+    cluster: ClusterSpec | None = None
     size: Size | None = None  # of the run itself; None: the service's default
     secrets: list[str] = field(default_factory=list)  # names of project or user secrets that the run may see
     timeout_s: int | None = None
@@ -78,6 +82,7 @@ class Inspection:
     source: str  # digest of the snapshot
     new_job: bool
     new_version: bool
+    cluster: ClusterSpec | None = None  # of each run: as asked, else by the notebook's own moorage.attach()
     schedule: SchedulePreview | None = None
 
 

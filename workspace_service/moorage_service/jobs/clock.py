@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from moorage import wire
 from moorage.wire import Phase
@@ -20,7 +20,7 @@ from moorage_jobs.errors import ScheduleError
 from moorage_jobs.schedule import FirePlan, overlap_choice, parse, plan_due
 from moorage_service.context import Context
 from moorage_service.jobs import operations, runs, schedules
-from moorage_service.store.tables import JobRow, WorkloadRow
+from moorage_service.store.tables import JobRow
 from moorage_service.workloads import lifecycle
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ class ScheduleClock:
             seen = self._context.wakeup.changes
             try:
                 fire_due(self._context)
-                end_orphaned_clusters(self._context)
                 pause = self._until_next()
             except Exception:
                 log.exception("the schedule clock's pass failed")
@@ -166,22 +165,3 @@ def _record_skipped(session: Session, job: JobRow, fire: datetime, now: datetime
         return
     workload = runs.add(session, job, version, now=now, trigger="schedule", scheduled_for=fire)
     lifecycle.ended(session, workload, Phase.SKIPPED, now=now, code=code, reason=reason)
-
-
-def end_orphaned_clusters(context: Context) -> None:
-    """Asks clusters to end whose run has ended. Their run asks that already as it ends; this is the net below it."""
-    run = aliased(WorkloadRow)
-    with context.database.read() as session:
-        query = (
-            select(WorkloadRow.id)
-            .join(run, run.id == WorkloadRow.parent_id)
-            .where(WorkloadRow.ended_at.is_(None), WorkloadRow.target == "running", run.ended_at.is_not(None))
-        )
-        orphans = list(session.scalars(query))
-    if not orphans:
-        return
-    with context.database.begin() as session:
-        for workload_id in orphans:
-            workload = session.get_one(WorkloadRow, workload_id)
-            lifecycle.ask_to_end(session, workload, now=context.clock(), reason="The run that it served has ended.")
-    context.wakeup.notify()

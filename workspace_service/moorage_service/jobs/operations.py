@@ -50,7 +50,7 @@ class Promotion:
     size: wire.Size
     request: wire.PromoteRequest
 
-    def pins(self, environment: str) -> dict[str, Any]:
+    def pins(self, environment: str, cluster: wire.ClusterSpec | None) -> dict[str, Any]:
         """What makes a version another one, as its row has it."""
         request = self.request
         return {
@@ -59,7 +59,7 @@ class Promotion:
             "source": self.digest,
             "environment": environment,
             "parameters": [asdict(one) for one in self.parameters],
-            "cluster": None if request.cluster is None else asdict(request.cluster),
+            "cluster": None if cluster is None else asdict(cluster),
             "size": asdict(self.size),
             "secrets": sorted(set(request.secrets)),
             "timeout_s": request.timeout_s,
@@ -96,10 +96,10 @@ def inspect(context: Context, caller: Caller, request: wire.PromoteRequest) -> w
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)
-        own_cluster.check(session, context, _environment(project), request.cluster)
+        cluster = _cluster(session, context, project, promotion)
         job = _job_named(session, project, promotion.name)
         active = None if job is None else active_version(session, job)
-        changed = active is None or not _same(active, promotion.pins(_environment(project)))
+        changed = active is None or not _same(active, promotion.pins(_environment(project), cluster))
     return wire.Inspection(
         name=promotion.name,
         notebook=promotion.source.notebook,
@@ -108,6 +108,7 @@ def inspect(context: Context, caller: Caller, request: wire.PromoteRequest) -> w
         source=promotion.digest,
         new_job=job is None,
         new_version=changed,
+        cluster=cluster,
         schedule=None if request.schedule is None else schedules.preview(context, request.schedule),
     )
 
@@ -121,7 +122,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)
-        own_cluster.check(session, context, _environment(project), request.cluster)
+        _cluster(session, context, project, promotion)
         _check_secrets(session, caller, project, request.secrets)
     with as_service_errors():
         snapshots(context.settings).put(promotion.source.files)
@@ -131,7 +132,8 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
             return made
         project = _project(session, caller, request)
         job = _job_of_promotion(session, context, caller, project, promotion.name)
-        _add_version(session, context, caller, job, promotion, _environment(project))
+        pins = promotion.pins(_environment(project), _cluster(session, context, project, promotion))
+        _add_version(session, context, caller, job, pins, request.git_commit)
         if request.schedule is not None:
             schedules.put(context, job, request.schedule)
         idempotency.remember(
@@ -191,6 +193,14 @@ def _environment(project: ProjectRow) -> str:
     return project.environment
 
 
+def _cluster(session: Session, context: Context, project: ProjectRow, promotion: Promotion) -> wire.ClusterSpec | None:
+    """What each run gets: as asked, else what the notebook itself attaches to. Raises BadRequest or Conflict."""
+    asked = promotion.request.cluster
+    spec = asked or own_cluster.default(context.settings, project, promotion.source.engine)
+    own_cluster.check(session, context, _environment(project), spec)
+    return spec
+
+
 def _check_secrets(session: Session, caller: Caller, project: ProjectRow, names: list[str]) -> None:
     if not names:
         return
@@ -231,9 +241,8 @@ def _same(version: JobVersionRow, pins: dict[str, Any]) -> bool:
 
 
 def _add_version(
-    session: Session, context: Context, caller: Caller, job: JobRow, promotion: Promotion, environment: str
+    session: Session, context: Context, caller: Caller, job: JobRow, pins: dict[str, Any], git_commit: str | None
 ) -> None:
-    pins = promotion.pins(environment)
     active = active_version(session, job)
     if active is not None:
         if _same(active, pins):
@@ -250,7 +259,7 @@ def _add_version(
             job_id=job.id,
             number=(latest or 0) + 1,
             state="active",
-            git_commit=promotion.request.git_commit,
+            git_commit=git_commit,
             created_by=caller.user_id,
             created_at=context.clock(),
             **pins,

@@ -6,9 +6,13 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from moorage.wire import ClusterSpec, Phase
+from moorage.wire.clusters import EngineName
 from moorage_service.clusters import operations as clusters
+from moorage_service.clusters import specs
 from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict
+from moorage_service.projects.manifests import cluster_defaults
+from moorage_service.settings import Settings
 from moorage_service.store.tables import ProjectRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 
@@ -29,6 +33,14 @@ def check(session: Session, context: Context, environment: str, spec: ClusterSpe
         clusters.check(session, context, spec, environment)
     except (BadRequest, Conflict) as error:
         raise type(error)(f"cluster: {error.message}", code=error.code, field=f"cluster.{error.field}") from error
+
+
+def default(settings: Settings, project: ProjectRow, engine: EngineName | None) -> ClusterSpec | None:
+    """What a notebook that attaches to a cluster of this engine gets when nothing was asked for."""
+    if engine is None:
+        return None
+    fallback = ClusterSpec(engine=engine, min_workers=1, max_workers=2, worker=specs.DEFAULT_WORKER)
+    return cluster_defaults(settings, project).get(engine, fallback)
 
 
 def create(context: Context, session: Session, run: WorkloadRow, spec: ClusterSpec) -> str:
