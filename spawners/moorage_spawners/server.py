@@ -93,9 +93,13 @@ def _kernel(admission: NotebookAdmission) -> dict[str, Any]:
     packages = overlay_packages(admission).replace(admission.home, "${HOME}", 1)
     return {
         "argv": [
-            f"{admission.environment_path}/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}",
+            f"{admission.environment_path}/bin/python",
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}",
             "--IPKernelApp.extensions=moorage",  # marks what %pip installs as not on workers
-        ],  # fmt: skip
+        ],
         "display_name": f"Python ({admission.project})",
         "language": "python",
         "metadata": {"debugger": True},

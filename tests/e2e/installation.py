@@ -35,7 +35,8 @@ class Installation:
             ["make", "up"], cwd=ROOT, env=self._environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,))
+        self._reader.start()
         return eventually(self._link, within=timeout_s, what="the login link that make up prints")
 
     def interrupt(self, *, timeout_s: float = 60) -> str:
@@ -44,6 +45,7 @@ class Installation:
         before = len(self.output)
         os.killpg(self._process.pid, signal.SIGINT)
         self._process.wait(timeout=timeout_s)
+        self._reader.join(timeout=10)
         return "".join(self.output[before:])
 
     def down(self) -> str:
@@ -56,8 +58,13 @@ class Installation:
             timeout=120,
             check=False,
         )
-        if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+            self._reader.join(timeout=10)
         return done.stdout + done.stderr
 
     def _environment(self) -> dict[str, str]:
@@ -65,8 +72,9 @@ class Installation:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.output.append(line)
+        with process.stdout as lines:
+            for line in lines:
+                self.output.append(line)
 
     def _link(self) -> str | None:
         for line in self.output:

@@ -136,4 +136,3 @@ def _cluster(portal: Portal, engine: str = "ray") -> dict[str, Any]:
     alive = [one for one in portal.api("GET", "/clusters") if one["spec"]["engine"] == engine]
     assert len(alive) == 1, alive
     return dict(alive[0])
-
