@@ -1,5 +1,7 @@
 """A real service with real engines: for tests that start clusters. Each needs some seconds."""
 
+import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -32,28 +34,31 @@ ROOT = Path(__file__).parents[2]
 ENGINES = ("ray[default]==2.60.0", "dask[dataframe]==2026.8.0", "distributed==2026.8.0", "bokeh>=3.8")
 
 
+@functools.cache
 def engine_environment() -> Path:
-    """An environment with both engines and our client, as a project would have it; built once and kept beside the caches.
+    """An environment with both engines and our client, as a project would have it; built once and kept for later runs.
 
     It lies where every uid can read it, for clusters run as their users.
     """
     digest = hashlib.sha256(json.dumps(ENGINES).encode()).hexdigest()[:12]
-    kept = (
-        Path("/tmp" if os.geteuid() == 0 else Path.home() / ".cache") / f"moorage-test-engines-{os.getuid()}-{digest}"
-    )
-    if not (kept / "ready").exists():
-        shutil.rmtree(kept, ignore_errors=True)
-        uv = str(find_uv())
-        subprocess.run(
-            [uv, "venv", "-q", "--python", str(open_python()), str(kept)], check=True, timeout=120, umask=0o022
-        )
-        command = [uv, "pip", "install", "-q", "--compile-bytecode", "--python", str(kept / "bin" / "python"), *ENGINES]
-        subprocess.run(command, check=True, timeout=900, umask=0o022)
+    root = Path("/tmp") if os.geteuid() == 0 else Path.home() / ".cache"
+    kept = root / f"moorage-test-engines-{os.getuid()}-{digest}"
+    root.mkdir(parents=True, exist_ok=True)
+    with open(f"{kept}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kept / "ready").exists():
+            shutil.rmtree(kept, ignore_errors=True)
+            _run("venv", "-q", "--python", str(open_python()), str(kept))
+            _run("pip", "install", "-q", "--compile-bytecode", "--python", str(kept / "bin" / "python"), *ENGINES)
+            (kept / "ready").touch()
         site = next((kept / "lib").glob("python*/site-packages"))
         # From the checkout, so that the agent is the one under test.
         shutil.copytree(ROOT / "extensions" / "moorage", site / "moorage", dirs_exist_ok=True)
-        (kept / "ready").touch()
     return kept
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run([str(find_uv()), *arguments], check=True, timeout=900, umask=0o022)
 
 
 def packages_of(environment: Path) -> dict[str, str]:

@@ -52,7 +52,7 @@ def drive(bench: Bench, cluster_id: str, code: str, *, timeout: float = 90) -> s
             (folder / f"{name}.pem").write_text(attach[f"tls_{name}"])
     options: dict[str, Any] = {}
     if os.geteuid() == 0:
-        user = next(uid for uid in [bench.context.settings.uid_first + 1])
+        user = bench.context.settings.uid_first + 1
         for path in (folder, *folder.iterdir()):
             os.chown(path, user, user)
         options = {"user": user, "group": user, "extra_groups": []}
@@ -69,7 +69,7 @@ def drive(bench: Bench, cluster_id: str, code: str, *, timeout: float = 90) -> s
     )
     shutil.rmtree(folder)
     assert found.returncode == 0, found.stderr[-3000:]
-    return found.stdout
+    return str(found.stdout)
 
 
 RAY_DRIVER = """
