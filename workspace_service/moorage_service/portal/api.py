@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from moorage_service.portal import admin, assets, clusters, projects, start, workloads
+from moorage_service.portal import admin, assets, clusters, jobs, projects, promote, runs, start, workloads
 
 router = APIRouter()
 for each in (
@@ -11,6 +11,9 @@ for each in (
     projects.router,
     projects.secrets_router,
     clusters.router,
+    promote.router,
+    jobs.router,
+    runs.router,
     admin.router,
     assets.router,
 ):

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from moorage_service import __version__
 from moorage_service.identity.callers import Caller
-from moorage_service.portal import words
+from moorage_service.portal import values, words
 from moorage_service.settings import PREFIX
 
 FLASH = "moorage-flash"
@@ -49,7 +49,7 @@ def environment() -> Environment:
         loader=PackageLoader("moorage_service.portal"), autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters.update(words.FILTERS)
+    made.filters.update(words.FILTERS, parameter_text=values.to_text)
     made.globals.update(prefix=PREFIX, static=static_url, version=__version__)
     return made
 

@@ -6,6 +6,7 @@ import { startClocks, tick } from "./clocks.js";
 import { coupleSizes } from "./sizes.js";
 import { keepFields } from "./drafts.js";
 import { drawPlots } from "./plot.js";
+import { showPreviews } from "./previews.js";
 
 const LONGEST_PAUSE_S = 30;
 
@@ -55,6 +56,7 @@ document.addEventListener("change", (event) => {
 startClocks();
 keepFields();
 coupleSizes();
+showPreviews();
 drawPlots();
 leaveIfTold();
 keepFresh();
