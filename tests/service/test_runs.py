@@ -15,9 +15,11 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from moorage_service.app import create_app
+from moorage_service.app import STEPS, create_app
 from moorage_service.context import Context, make_context
 from moorage_service.identity.hub import HubClient
+from moorage_service.jobs.clock import ScheduleClock
+from moorage_service.reconciler.loop import Reconciler, make_reconcilers
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import ProjectRow, SecretRow
 from tests.fakes.hub import FakeHub
@@ -56,26 +58,37 @@ def context(settings: Settings, hub: FakeHub) -> Iterator[Context]:
 
 
 class Service:
-    """The service as a process's thread; people's requests go to it over HTTP."""
+    """The service over HTTP, with the loops that runs need; builds of environments are not among them."""
 
     def __init__(self, context: Context, ada: Headers) -> None:
         self.context = context
         self.http = httpx.Client(base_url=context.settings.url + API, headers=ada, trust_env=False, timeout=30)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._loops: list[Reconciler | ScheduleClock] = []
 
     def start(self) -> None:
         settings = self.context.settings
         self._server = uvicorn.Server(
-            uvicorn.Config(create_app(self.context), host=settings.host, port=settings.port, log_level="warning")
+            uvicorn.Config(
+                create_app(self.context, background=False),
+                host=settings.host,
+                port=settings.port,
+                log_level="warning",
+            )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         eventually(lambda: self._server is not None and self._server.started, what="the service")
+        self._loops = [*make_reconcilers(self.context, STEPS), ScheduleClock(self.context)]
+        for loop in self._loops:
+            loop.start()
 
     def stop(self) -> None:
         assert self._server is not None
         assert self._thread is not None
+        for loop in self._loops:
+            loop.stop()
         self._server.should_exit = True
         self._thread.join(30)
 
