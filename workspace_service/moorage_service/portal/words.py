@@ -1,5 +1,6 @@
 """Wire values in words, for templates."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -10,6 +11,7 @@ from moorage.quantities import show_amount
 from moorage.wire import Phase, Remaining, Size
 from moorage_service.clock import utc_now
 
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ORDER = ("cpu", "memory", "gpu")
 _COUNTS = ("notebooks", "clusters", "runs")
 _NAMES = {
@@ -102,9 +104,10 @@ def elapsed(start: str | None, end: str | None = None) -> Markup:
     if start is None:
         return Markup("")
     until = utc_now() if end is None else parsed(end)
-    text = span((until - parsed(start)).total_seconds())
+    seconds = (until - parsed(start)).total_seconds()
     if end is not None:
-        return Markup("<span>{0}</span>").format(text)
+        return Markup("<span>{0}</span>").format(f"{max(0.0, seconds):.1f} s" if seconds < 10 else span(seconds))
+    text = span(seconds)
     return Markup('<time datetime="{0}" data-since>{1}</time>').format(start, text)
 
 
@@ -114,6 +117,18 @@ def clock_time(moment: str) -> str:
     offset = when.utcoffset()
     zone = "UTC" if not offset else f"UTC{when:%z}"
     return f"{when:%-d %b %Y, %H:%M:%S} {zone}"
+
+
+def fire_time(moment: str) -> str:
+    """A fire in its schedule's own zone: "Mon 23 Nov 2026, 06:00 +01:00"."""
+    when = parsed(moment)
+    offset = f"{when:%z}"
+    return f"{when:%a %-d %b %Y, %H:%M} {offset[:3]}:{offset[3:]}"
+
+
+def plain(text: str) -> str:
+    """A log without the codes by which terminals colour."""
+    return _ANSI.sub("", text)
 
 
 def hour(moment: str) -> Markup:
@@ -184,5 +199,5 @@ def left_percent(item: Remaining) -> int:
 FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
-    "in_order": in_order, "ordered": ordered, "facts": facts,
+    "in_order": in_order, "ordered": ordered, "facts": facts, "fire_time": fire_time, "plain": plain,
 }  # fmt: skip
