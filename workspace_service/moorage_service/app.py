@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from moorage.wire import WorkloadKind
 from moorage_service import __version__, errors
 from moorage_service.clusters import api as clusters_api
+from moorage_service.clusters import dashboards
 from moorage_service.clusters import reconcile as clusters
 from moorage_service.context import Context
 from moorage_service.identity import api as identity_api
@@ -26,6 +27,7 @@ from moorage_service.projects import api as projects_api
 from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
 from moorage_service.reconciler.loop import Reconciler, Step, make_reconcilers
+from moorage_service.reconciler.orphans import Orphans
 from moorage_service.settings import PREFIX
 from moorage_service.workloads import api as workloads_api
 
@@ -52,10 +54,10 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        loops: list[Reconciler | Builder | ScheduleClock] = []
+        loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
             seed_starter(context)
-            loops = [*make_reconcilers(context, STEPS), Builder(context), ScheduleClock(context)]
+            loops = [*make_reconcilers(context, STEPS), Builder(context), ScheduleClock(context), Orphans(context)]
         for loop in loops:
             loop.start()
         yield
@@ -72,6 +74,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix=API)
     app.include_router(oauth.router, prefix=PREFIX)
+    app.include_router(dashboards.router, prefix=PREFIX)
     app.include_router(portal_api.router, prefix=PREFIX)
     app.router.routes.extend(assets.mounts())
     app.include_router(_open_routes())

@@ -17,6 +17,7 @@ MODULES = {"ray": "ray.scripts.scripts", "dask": "dask", "moorage-agent": "moora
 LOOPBACK = "127.0.0.1"
 # Ray's sockets lie deep: <folder>/r/session_<date>_<time>_<pid>/sockets/plasma_store.<n>. The kernel takes 107 bytes.
 LONGEST_FOLDER = 107 - len("/r/session_2026-11-21_12-24-15_466253_4194304/sockets/plasma_store.999")
+STOP_GRACE_S = 3.0  # nothing in a cluster outlives it, so nothing is worth a long wait
 LOG_KEPT = 1 << 20  # bytes per role
 TAIL = 4096
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -65,7 +66,8 @@ class LocalPlatform:
         )
 
     def stop(self, cluster_id: str, role: str | None = None) -> None:
-        self._processes.stop(cluster_id, role=role, grace_s=self._settings.stop_grace_s)
+        grace_s = min(STOP_GRACE_S, self._settings.stop_grace_s)
+        self._processes.stop(cluster_id, role=role, grace_s=grace_s)
 
     def log(self, cluster_id: str) -> str:
         kept = self._kept(cluster_id)
