@@ -3,13 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.e2e.installation import Installation
+from tests.e2e.portal import Picture
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
@@ -48,11 +49,13 @@ def page(browser: Browser) -> Page:
 
 
 @pytest.fixture(scope="session")
-def picture(page: Page) -> Callable[[str], None]:
-    """Takes a screenshot under a name: picture("1-start")."""
+def picture(page: Page) -> Picture:
+    """Takes a screenshot under a name, of the part of the page where `at` is: picture("2-ready", widget)."""
     SCREENSHOTS.mkdir(exist_ok=True)
 
-    def take(name: str) -> None:
+    def take(name: str, at: Locator | None = None) -> None:
+        if at is not None:
+            at.scroll_into_view_if_needed()
         page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     return take

@@ -1,11 +1,13 @@
 """The portal, driven as a person does, and asked over its REST API with the browser's own session."""
 
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import Page, expect
 
 PREFIX = "/services/moorage"
 BUILD_MS = 900_000
+Picture = Callable[..., None]  # (name, at: Locator | None = None)
 
 
 class Portal:

@@ -1,6 +1,10 @@
 """The story of Moorage on one machine, in a browser, from the login link to coming back. The parts build on one another."""
 
-from collections.abc import Callable
+import base64
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +12,11 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.installation import Installation
 from tests.e2e.lab import Lab
-from tests.e2e.portal import Portal
+from tests.e2e.portal import Picture, Portal
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(2400)
-Picture = Callable[[str], None]
+NOTEBOOKS = Path(__file__).parent / "notebooks"
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +89,19 @@ def test_1_old_packages_in_the_users_home_do_not_break_the_server(lab: Lab, port
 def test_2_size_create_and_use_a_ray_cluster(lab: Lab, portal: Portal, picture: Picture) -> None:
     sizing = lab.run(lab.cell_with("moorage.sizing"))
     expect(sizing.get_by_role("button", name="Create")).to_be_visible()
-    picture("2-sizing")
+    picture("2-sizing", sizing)
     sizing.get_by_role("button", name="Create").click()
     # The kernel is free while the cluster comes up.
     expect(lab.add_and_run("print(6 * 7)", timeout_ms=10_000)).to_contain_text("42")
     expect(sizing).to_contain_text("ray 2.", timeout=180_000)
-    picture("2-ready")
+    picture("2-ready", sizing)
     lab.run(lab.cell_with("candidates: int"))
     lab.run(lab.cell_with("cluster.connect()"), timeout_ms=120_000)
     shown = lab.run(lab.cell_with("score = ray.remote"), timeout_ms=240_000)
     expect(shown).to_contain_text("of 24 tried")
     plot = lab.run(lab.cell_with("plt.subplots"))
     expect(plot.locator("img")).to_be_visible()
-    picture("2-searched")
+    picture("2-searched", plot)
 
 
 def test_2_the_cluster_grows_with_the_work_and_shrinks_after_it(lab: Lab, portal: Portal) -> None:
@@ -131,6 +135,221 @@ def test_2_the_dashboard_is_behind_the_owners_sign_in(portal: Portal, page: Page
     answer = anonymous.request.get(portal.origin + address, max_redirects=0)
     assert answer.status in (302, 401, 404)
     anonymous.close()
+
+
+def test_3_a_dask_cluster_over_tls(lab: Lab, portal: Portal, page: Page, picture: Picture) -> None:
+    portal.api("DELETE", f"/clusters/{_cluster(portal)['id']}")
+    lab.open("dask.ipynb")
+    lab.run(lab.cell_with("first_year: int"))
+    sizing = lab.run(lab.cell_with("moorage.sizing"))
+    sizing.get_by_role("button", name="Create").click()
+    expect(sizing.get_by_role("link", name="Open dashboard")).to_be_visible(timeout=180_000)
+    lab.run(lab.cell_with("client = cluster.connect()"), timeout_ms=120_000)
+    expect(lab.add_and_run("print(client.scheduler.address)")).to_contain_text("tls://")
+    shown = lab.run(lab.cell_with("dd.from_map"), timeout_ms=240_000)
+    expect(shown.locator("table")).to_be_visible()
+    plot = lab.run(lab.cell_with("plt.subplots"))
+    expect(plot.locator("img")).to_be_visible()
+    picture("3-dask", plot)
+    page.goto(portal.origin + _cluster(portal, "dask")["dashboard"])
+    expect(page.get_by_text("Task Stream").first).to_be_visible(timeout=60_000)
+    picture("3-dashboard")
+    portal.api("DELETE", f"/clusters/{_cluster(portal, 'dask')['id']}")
+
+
+def test_4_promote_in_a_terminal_and_run_from_the_page(lab: Lab, portal: Portal, page: Page, picture: Picture) -> None:
+    terminal = lab.terminal()
+    terminal.type(
+        'moorage job promote ray.ipynb --schedule "0 6 * * *" --timezone Europe/Berlin --cluster ray:1-1:1:2GiB'
+    )
+    job = eventually(lambda: _job(portal, "ray"), within=60, what="the promoted job")
+    picture("4-terminal")
+    assert job["version"]["number"] == 1
+    assert set(job["version"]["files"]) == {"ray.ipynb", "search.py"}
+    assert [(each["name"], each["type"]) for each in job["version"]["parameters"]] == [
+        ("candidates", "int"), ("folds", "int"), ("seed", "int"),
+    ]  # fmt: skip
+    portal.go(f"/jobs/{job['id']}")
+    expect(page.get_by_text("Europe/Berlin").first).to_be_visible()
+    picture("4-job")
+    page.get_by_label("candidates").fill("6")
+    page.get_by_role("button", name="Run now").click()
+    run = eventually(lambda: _runs(portal, job), within=30, what="the run")[0]
+    portal.go(f"/runs/{run['id']}")
+    expect(page.get_by_role("region", name="Cells")).to_be_visible(timeout=180_000)
+    picture("4-running")
+    executed = page.frame_locator("iframe[title='Executed notebook']")
+    expect(executed.get_by_text("of 6 tried").first).to_be_visible(timeout=240_000)
+    picture("4-run")
+    ended = portal.api("GET", f"/runs/{run['id']}")
+    assert ended["phase"] == "succeeded", ended
+    assert ended["parameters"]["candidates"] == 6
+    eventually(
+        lambda: portal.api("GET", f"/clusters/{ended['cluster']}")["ended_at"], within=60, what="the run's cluster gone"
+    )
+
+
+def test_4_promote_by_the_form_and_see_what_failed(portal: Portal, page: Page, picture: Picture) -> None:
+    portal.go("/jobs/promote?project=starter")
+    page.get_by_label("Notebook (.ipynb)").set_input_files(NOTEBOOKS / "greet.ipynb")
+    page.get_by_label("Files beside it").set_input_files(NOTEBOOKS / "greeting.py")
+    expect(page.get_by_text("whom to greet")).to_be_visible()
+    picture("4-promote")
+    page.get_by_role("button", name="Promote", exact=True).click()
+    expect(page.get_by_role("heading", name="greet")).to_be_visible()
+    page.get_by_label("fail").select_option("true")
+    page.get_by_role("button", name="Run now").click()
+    failed = page.get_by_role("region", name="What failed")
+    expect(failed).to_contain_text("ValueError", timeout=120_000)
+    expect(failed).to_contain_text("asked to fail")
+    expect(failed).to_contain_text("In cell 3")
+    picture("4-failed")
+
+
+def test_4_a_changed_notebook_is_version_2_and_old_runs_keep_theirs(portal: Portal) -> None:
+    job = _job(portal, "greet")
+    assert job is not None
+    text = (NOTEBOOKS / "greet.ipynb").read_text().replace("done", "done again")
+    again = _promote(portal, text, schedule=None, secrets=[])
+    assert again["version"]["number"] == 2
+    assert _promote(portal, text, schedule=None, secrets=[])["version"]["number"] == 2
+    assert [run["version"] for run in _runs(portal, job)] == [1]
+
+
+def test_4_a_secret_reaches_the_run_and_no_output(portal: Portal, page: Page) -> None:
+    portal.go("/projects/starter")
+    page.get_by_label("Name", exact=True).fill("STORY_KEY")
+    page.get_by_label("Value").fill("canary-7f3a")
+    page.get_by_role("button", name="Keep secret").click()
+    expect(page.get_by_text("STORY_KEY").first).to_be_visible()
+    job = _promote(portal, (NOTEBOOKS / "greet.ipynb").read_text(), schedule=None, secrets=["STORY_KEY"])
+    run = portal.api("POST", f"/jobs/{job['id']}/runs", data={"parameters": {"who": "you"}})
+    ended = eventually(lambda: _ended(portal, run), within=120, what="the run's end")
+    assert ended["phase"] == "succeeded", ended
+    shown = {name: _output(portal, ended, name) for name in ended["outputs"]}
+    assert "hello you" in shown["notebook.ipynb"]
+    assert "key: ***" in shown["notebook.ipynb"]
+    assert not [name for name, text in shown.items() if "canary-7f3a" in text]
+
+
+def test_4_schedules_fire_while_the_server_is_stopped(portal: Portal) -> None:
+    portal.stop_notebook("starter")
+    schedule = {"cron": "* * * * *", "timezone": "Europe/Berlin"}
+    job = _promote(portal, (NOTEBOOKS / "greet.ipynb").read_text(), schedule=schedule, secrets=[])
+    fired = eventually(lambda: _fired(portal, job), within=90, what="a scheduled run")
+    late = _moment(fired["created_at"]) - _moment(fired["scheduled_for"])
+    print(f"the schedule fired {late.total_seconds():.3f} s after its time")
+    assert eventually(lambda: _ended(portal, fired), within=120, what="its end")["phase"] == "succeeded"
+    portal.api("PUT", f"/jobs/{job['id']}/schedule", data={**schedule, "paused": True})
+
+
+def test_5_a_limit_refuses_in_words_and_a_raised_one_lets_go(
+    lab: Lab, portal: Portal, user: str, page: Page, picture: Picture
+) -> None:
+    portal.start_notebook("starter")
+    _set_limit(portal, user, "1")
+    expect(page.get_by_text(f"{user} may hold at most 1 cpu at once").first).to_be_visible()
+    picture("5-limits")
+    lab.open("ray.ipynb")
+    sizing = lab.run(lab.cell_with("moorage.sizing"))
+    sizing.get_by_role("button", name="Create").click()
+    refused = sizing.get_by_role("alert")
+    expect(refused).to_contain_text(f"{user} may hold at most 1 cpu at once")
+    expect(refused).to_contain_text("notebook starter")
+    picture("5-refused", sizing)
+    job = _job(portal, "greet")
+    assert job is not None
+    run = portal.api("POST", f"/jobs/{job['id']}/runs", data={})
+    waiting = eventually(lambda: _queued(portal, run), within=30, what="the run queued")
+    assert "at most 1 cpu" in waiting["reason"]
+    portal.go(f"/runs/{run['id']}")
+    expect(page.get_by_text("at most 1 cpu").first).to_be_visible()
+    picture("5-queued")
+    _set_limit(portal, user, "8")
+    assert eventually(lambda: _ended(portal, run), within=120, what="the run's end")["phase"] == "succeeded"
+    lab.open("ray.ipynb")
+    sizing = lab.run(lab.cell_with("moorage.sizing"))
+    sizing.get_by_role("button", name="Create").click()
+    expect(sizing.get_by_role("link", name="Open dashboard")).to_be_visible(timeout=180_000)
+    portal.go("/admin/usage")
+    expect(page.get_by_text("ray-").first).to_be_visible()
+    picture("5-usage")
+
+
+def test_6_kernels_clusters_and_schedules_come_back(
+    lab: Lab, portal: Portal, page: Page, installation: Installation, picture: Picture
+) -> None:
+    lab.open("ray.ipynb")
+    lab.add_and_run("treasure = 'still here'\ncluster = moorage.attach()\ncluster.connect()", timeout_ms=120_000)
+    cluster = _cluster(portal)["id"]
+    said = installation.interrupt()
+    assert re.search(r"notebook.*starter", said), said
+    assert "cluster" in said, said
+    page.goto(installation.up())
+    expect(page.get_by_role("heading", name="Start a notebook")).to_be_visible()
+    lab.open("ray.ipynb")
+    shown = lab.add_and_run("import ray\nprint(treasure, ray.get(ray.remote(lambda: 'on a worker').remote()))")
+    expect(shown).to_contain_text("still here on a worker")
+    assert _cluster(portal)["id"] == cluster
+    picture("6-back")
+    job = _job(portal, "greet")
+    assert job is not None
+    before = len(_runs(portal, job))
+    portal.api("PUT", f"/jobs/{job['id']}/schedule", data={"cron": "* * * * *", "timezone": "Europe/Berlin"})
+    eventually(lambda: len(_runs(portal, job)) > before, within=90, what="another fire")
+
+
+def _promote(portal: Portal, notebook: str, *, schedule: dict[str, Any] | None, secrets: list[str]) -> dict[str, Any]:
+    files = {"greet.ipynb": notebook, "greeting.py": (NOTEBOOKS / "greeting.py").read_text()}
+    request = {
+        "project": "starter", "notebook": "greet.ipynb", "schedule": schedule, "secrets": secrets,
+        "files": [{"path": path, "content": base64.b64encode(text.encode()).decode()} for path, text in files.items()],
+    }  # fmt: skip
+    return dict(portal.api("POST", "/jobs", data=request))
+
+
+def _job(portal: Portal, name: str) -> dict[str, Any] | None:
+    found = [job["id"] for job in portal.api("GET", "/jobs?project=starter") if job["name"] == name]
+    return dict(portal.api("GET", f"/jobs/{found[0]}")) if found else None
+
+
+def _runs(portal: Portal, job: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(portal.api("GET", f"/jobs/{job['id']}/runs"))
+
+
+def _fired(portal: Portal, job: dict[str, Any]) -> dict[str, Any] | None:
+    return next((run for run in _runs(portal, job) if run["trigger"] == "schedule"), None)
+
+
+def _ended(portal: Portal, run: dict[str, Any]) -> dict[str, Any] | None:
+    now = portal.api("GET", f"/runs/{run['id']}")
+    return dict(now) if now["ended_at"] else None
+
+
+def _queued(portal: Portal, run: dict[str, Any]) -> dict[str, Any] | None:
+    now = portal.api("GET", f"/runs/{run['id']}")
+    return dict(now) if now["phase"] == "queued" and now["reason"] else None
+
+
+def _output(portal: Portal, run: dict[str, Any], name: str) -> str:
+    answer = portal.page.request.get(f"{portal.origin}/services/moorage/api/v1/runs/{run['id']}/outputs/{name}")
+    assert answer.ok, answer.status
+    text = answer.text()
+    return "\n".join(json.dumps(cell) for cell in json.loads(text)["cells"]) if name.endswith(".ipynb") else text
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _set_limit(portal: Portal, user: str, cpu: str) -> None:
+    portal.go("/admin/limits")
+    page = portal.page
+    page.get_by_label("For").select_option("user")
+    page.get_by_label("Name").fill(user)
+    page.get_by_label("Resource").fill("cpu")
+    page.get_by_label("Amount", exact=True).fill(cpu)
+    page.get_by_role("button", name="Set limit").click()
 
 
 def _cluster(portal: Portal, engine: str = "ray") -> dict[str, Any]:
