@@ -76,7 +76,7 @@ class Lab:
     def restart_kernel(self) -> None:
         self.page.get_by_role("menuitem", name="Kernel", exact=True).click()
         self.page.get_by_text("Restart Kernel…", exact=True).click()
-        self.page.get_by_role("button", name="Restart", exact=True).click()
+        self.page.locator(".jp-Dialog").get_by_text("Restart", exact=True).click()
         self.wait_idle()
 
     def terminal(self) -> "Terminal":
