@@ -1,6 +1,7 @@
 """What every part of the service is given: settings, store, processes, clock, keys, the hub. Made once, in `main`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends
@@ -32,10 +33,7 @@ class Context:
 
 def make_context(settings: Settings) -> Context:
     """Opens the store and reads the keys. Raises OSError with the path when the state folder can't be used."""
-    for name in ("secrets", "database", "logs", "workloads", "snapshots", "outputs"):
-        (settings.state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("environments", "homes", "scratch"):
-        (settings.state / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_folders(settings.state)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
     return Context(
@@ -46,6 +44,18 @@ def make_context(settings: Settings) -> Context:
         hub=HubClient(settings.hub_api_url, settings.secrets / "service-to-hub", cache_s=settings.hub_token_cache_s),
         capacity=measure(settings.inventory),
     )
+
+
+def _make_folders(state: Path) -> None:
+    """What only the service reads, and what every user's uid must be able to walk through; whatever our umask is."""
+    modes = dict.fromkeys(("secrets", "database", "logs", "workloads", "snapshots", "outputs"), 0o700)
+    modes |= dict.fromkeys(("environments", "homes", "scratch"), 0o755)
+    if not state.exists():
+        state.mkdir(parents=True)
+        state.chmod(0o755)
+    for name, mode in modes.items():
+        (state / name).mkdir(exist_ok=True)
+        (state / name).chmod(mode)
 
 
 def current_context(connection: HTTPConnection) -> Context:

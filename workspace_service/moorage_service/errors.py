@@ -12,14 +12,23 @@ ServiceError
 """
 
 import dataclasses
+import logging
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketState
 
 from moorage.wire import Refusal
+
+log = logging.getLogger(__name__)
+
+ROUTES_ARE_AT = "The routes are listed at /services/moorage/api/v1/docs."
 
 
 class ServiceError(Exception):
@@ -89,20 +98,64 @@ def install_handlers(app: FastAPI) -> None:
     """Every refusal leaves in the one error format, FastAPI's and Starlette's own included."""
 
     @app.exception_handler(ServiceError)
-    async def service_error(_request: Request, error: ServiceError) -> JSONResponse:
-        return JSONResponse(error.body(), status_code=error.status)
+    async def service_error(connection: HTTPConnection, error: ServiceError) -> Response:
+        return await _answer(connection, error.body(), error.status)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or "body"
-        given = first.get("input")
-        shown = "" if given is None or isinstance(given, dict | list) else f" (given: {str(given)[:80]!r})"
-        message = f"{field}: {first['msg'].lower()}{shown}. Correct this field and send the request again."
+        field, message = in_words(error)
         return JSONResponse({"code": "bad_request", "message": message, "field": field}, status_code=422)
 
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def invalid_socket(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
+        field, message = in_words(error)
+        await _answer(socket, {"code": "bad_request", "message": message, "field": field}, 422)
+
     @app.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        codes = {404: "not_found", 405: "method_not_allowed"}
-        body = {"code": codes.get(error.status_code, "error"), "message": str(error.detail)}
-        return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    async def http_error(connection: HTTPConnection, error: HTTPException) -> Response:
+        where = connection.url.path
+        code, message = {
+            404: ("not_found", f"There is nothing at {where}. {ROUTES_ARE_AT}"),
+            405: ("method_not_allowed", f"{where} does not take {connection.scope.get('method')}. {ROUTES_ARE_AT}"),
+        }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
+        return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
+
+    @app.exception_handler(OperationalError)
+    async def store_busy(connection: HTTPConnection, error: OperationalError) -> Response:
+        log.error("the store failed at %s", connection.url.path, exc_info=error)
+        message = "The store does not answer or is busy, so nothing was changed. Try again in a moment."
+        return await _answer(connection, {"code": "store_unavailable", "message": message}, 503)
+
+    @app.exception_handler(Exception)
+    async def bug(_request: Request, _error: Exception) -> JSONResponse:
+        # Starlette raises it again after this answer, so the server's log has the traceback.
+        message = "Something went wrong inside Moorage, and nothing more was done. An admin finds the cause in the service's log."
+        return JSONResponse({"code": "internal_error", "message": message}, status_code=500)
+
+
+def in_words(error: RequestValidationError | WebSocketRequestValidationError) -> tuple[str, str]:
+    """The first thing wrong with a request: the field, and a sentence."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")) or "body"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return field, f"{field}: there is no such field. Leave it out, or correct its name."
+    if first["type"] == "json_invalid":
+        return "body", "body: it is not valid JSON. Correct it and send the request again."
+    if first["type"] == "missing":
+        return field, f"{field}: this field is missing. Add it and send the request again."
+    given = first.get("input")
+    shown = "" if given is None or isinstance(given, dict | list) else f" (given: {str(given)[:80]!r})"
+    return (
+        field,
+        f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}{shown}. Correct this field and send the request again.",
+    )
+
+
+async def _answer(
+    connection: HTTPConnection, body: dict[str, Any], status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """To a websocket that is not open yet the refusal is sent here; the response returned then goes nowhere."""
+    response = JSONResponse(body, status_code=status, headers=dict(headers or {}))
+    if isinstance(connection, WebSocket) and connection.application_state is WebSocketState.CONNECTING:
+        await connection.send_denial_response(response)
+    return response

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from moorage_service.app import create_app
 from moorage_service.context import make_context
-from moorage_service.settings import load
+from moorage_service.settings import SettingsError, load
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = load()
-    except (ValidationError, KeyError) as error:
+    except (ValidationError, SettingsError) as error:
         sys.exit(f"moorage-service: the settings can't be used. {error}")
     context = make_context(settings)
     # Access lines would hold one-use codes and fill the disk with agents' reports.

@@ -10,8 +10,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
 
 PREFIX = "/services/moorage"
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the text says where and why."""
 
 
 class SizeSetting(BaseModel):
@@ -74,6 +79,9 @@ class Settings(BaseSettings):
     port_first: int = Field(24100, description="First port of the blocks given to clusters.")
     port_blocks: int = Field(64, description="How many clusters may hold a port block at once.")
     reconcile_s: float = Field(1.0, description="Longest pause between two reconcile passes.")
+    orphan_sweep_s: float = Field(
+        15.0, description="Between two looks for processes whose workload has ended; they are ended."
+    )
     admission_lease_s: float = Field(
         120.0, description="How long an admitted workload may hold its reservation before it starts."
     )
@@ -86,7 +94,9 @@ class Settings(BaseSettings):
     session_check_s: float = Field(
         60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
     )
-    hub_token_cache_s: float = Field(10.0, description="How long a hub token's owner is remembered; so long a revoked token still works.")
+    hub_token_cache_s: float = Field(
+        10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
+    )
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")
 
     @classmethod
@@ -116,11 +126,32 @@ class Settings(BaseSettings):
 
 
 def load(**given: Any) -> Settings:
-    """Reads the settings once: `given` < file < environment. Raises pydantic.ValidationError naming each bad field."""
-    state = Path(given.get("state") or os.environ["MOORAGE_SERVICE_STATE"])
-    file = state / "settings.yaml"
-    from_file: dict[str, Any] = {}
-    if file.exists():
-        document = yaml.safe_load(file.read_text()) or {}
-        from_file = document.get("service") or {}
-    return Settings(**{**given, **from_file, "state": state})
+    """Reads the settings once: `given` < file < environment.
+
+    Raises SettingsError when there is no such folder or the file can't be read, pydantic.ValidationError naming each bad field.
+    """
+    named = given.get("state") or os.environ.get("MOORAGE_SERVICE_STATE")
+    if not named:
+        raise SettingsError("state: no state folder is named. Set MOORAGE_SERVICE_STATE to its path.")
+    state = Path(named)
+    try:
+        return Settings(**{**given, **_read_file(state / "settings.yaml"), "state": state})
+    except UnreadableVariable as error:
+        raise SettingsError(f"{error}. Write it as JSON.") from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        document = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file}: it can't be read as YAML: {error}") from error
+    part = document.get("service") if isinstance(document, dict) else document
+    if part is None:
+        return {}
+    if not isinstance(part, dict):
+        raise SettingsError(
+            f"{file}: the service's settings must be a mapping below `service:`, not {type(part).__name__}."
+        )
+    return part

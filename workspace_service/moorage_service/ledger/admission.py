@@ -15,7 +15,7 @@ from moorage_service.errors import Conflict, LimitRefused
 from moorage_service.ledger import gpus
 from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Held, Owner, Rule, Standing, duration, refuses, standings
-from moorage_service.ledger.resources import COUNTED, Amounts, add, from_units, in_words
+from moorage_service.ledger.resources import COUNTED, Amounts, add, from_units, in_words, in_words_over_time
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import LimitRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
 
@@ -187,11 +187,8 @@ def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow
             if visible
             else "Ask for less, wait, or ask an admin to raise this limit."
         )
-    use = (
-        f"{in_words(resource, found.used)} in use"
-        if rule.window_s is None
-        else f"{in_words(resource, found.used)}-seconds used"
-    )
+    at_once = rule.window_s is None
+    use = f"{in_words(resource, found.used)} in use" if at_once else f"{in_words_over_time(resource, found.used)} used"
     message = (
         f"Refused by the limit that {rule.words}: {use}"
         + (f", held by {', '.join(by)}" if by else "")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from moorage_service.ledger.resources import Amounts, in_words
+from moorage_service.ledger.resources import Amounts, in_words, in_words_over_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,9 @@ class Rule:
         verb = "can lend" if self.scope == "machine" else "may hold"
         if self.window_s is None:
             return f"{who} {verb} at most {in_words(self.resource, self.amount)} at once"
-        return f"{who} may use at most {in_words(self.resource, self.amount)}-seconds in any {duration(self.window_s)}"
+        return (
+            f"{who} may use at most {in_words_over_time(self.resource, self.amount)} in any {duration(self.window_s)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,10 +74,21 @@ def add(*parts: Mapping[str, int]) -> Amounts:
 def in_words(resource: str, units: int | float) -> str:
     """ "1.5 cpu", "2 GiB memory", "1 gpu:h200", "3 clusters"."""
     if resource == "memory":
-        for name, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        for name, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20)):
             if units >= factor:
-                return f"{units / factor:.4g} {name} memory"
+                return f"{_short(units / factor)} {name} memory"
         return f"{units:.0f} bytes memory"
-    amount = from_units(resource, units)
-    text = f"{amount:.4g}"
+    text = _short(from_units(resource, units))
     return f"{text} {resource[:-1] if text == '1' and resource.endswith('s') else resource}"
+
+
+def in_words_over_time(resource: str, unit_seconds: int | float) -> str:
+    """Of a budget: "2 cpu-hours", "90 gpu-seconds", "4 GiB memory-hours"."""
+    if unit_seconds >= (1 << 20 if resource == "memory" else 1 / from_units(resource, 1)) * 3600:
+        return f"{in_words(resource, unit_seconds / 3600)}-hours"
+    return f"{in_words(resource, unit_seconds)}-seconds"
+
+
+def _short(amount: float) -> str:
+    """At most three digits after the point, never a power of ten."""
+    return f"{amount:.3f}".rstrip("0").rstrip(".") if amount else "0"

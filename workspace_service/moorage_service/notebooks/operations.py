@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Phase, Size, WorkloadKind
 from moorage_service.context import Context
-from moorage_service.errors import Conflict
+from moorage_service.errors import BadRequest, Conflict
 from moorage_service.identity import users
 from moorage_service.identity.tokens import issue_token
 from moorage_service.ledger import admission
@@ -16,9 +16,12 @@ from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects import secrets
 from moorage_service.projects.access import find_project
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads import operations as workloads
+
+STATES = ("starting", "ready", "failed", "gone")
 
 
 def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
@@ -35,6 +38,7 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         )
         project = find_project(session, request.project, user_id=user.id, admin=user.admin, at_least="editor")
         environment = _environment_of(project)
+        lock(session, [f"notebook:{user.id}:{project.id}"])
         _refuse_second(session, user, project)
         amounts = of_size(request.size)
         workload = lifecycle.new_workload(
@@ -108,6 +112,7 @@ def end_stale(context: Context, request: NotebookRequest) -> None:
             )
         ).all()  # fmt: skip
         for row in rows:
+            row.details = {**row.details, "hub_told": True}
             lifecycle.ask_to_end(
                 session, row, now=context.clock(), reason="A new start of this notebook was asked for."
             )
@@ -123,14 +128,14 @@ def _archive(context: Context, project: ProjectRow) -> str | None:
 
 
 def observe(context: Context, workload_id: str, observation: NotebookObservation) -> None:
-    """What the spawner saw. Gone and failed are only hints: the shim's record decides, at once."""
+    """What the spawner saw. All are only hints: the shim's record decides, at once, what is bound and what is gone."""
+    if observation.state not in STATES:
+        raise BadRequest(f"state: {observation.state!r} is none. Send {', '.join(STATES)}.", field="state")
     with context.database.begin() as session:
         workload = session.get(WorkloadRow, workload_id)
         if workload is None or workload.kind != "notebook" or workload.ended_at is not None:
             return
         now = context.clock()
-        if observation.state in ("starting", "ready"):
-            admission.bind(session, workload.id)
         if observation.url is not None:
             workload.details = {**workload.details, "url": observation.url}
         if workload.target == "running":
@@ -144,8 +149,9 @@ def observe(context: Context, workload_id: str, observation: NotebookObservation
                 reason = observation.message or (
                     "The notebook did not start." if observation.state == "failed" else "Stopped."
                 )
-                if observation.state == "failed":
-                    workload.details = {**workload.details, "failure": reason}
+                # It is the hub that tells us: telling it in turn could stop the server that it starts next.
+                failure = {"failure": reason} if observation.state == "failed" else {}
+                workload.details = {**workload.details, "hub_told": True, **failure}
                 lifecycle.ask_to_end(session, workload, now=now, reason=reason)
     context.wakeup.notify()
 

@@ -1,6 +1,9 @@
 """One step for one notebook: the shim's record against what should be."""
 
 import logging
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from moorage.wire import Phase
 from moorage_service.context import Context
@@ -10,49 +13,122 @@ from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, Wo
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
 
+LOG_TAIL = 2000  # bytes
+
 log = logging.getLogger(__name__)
 
 
 def step(context: Context, workload_id: str) -> None:
+    # What the store knows comes first: what was bound before we looked, and is not seen now, is gone.
+    known = _known(context, workload_id)
+    if known is None:
+        return
     observed = context.processes.observe(workload_id)
-    running = [each for each in observed if each.state in ("starting", "running")]
-    with context.database.begin() as session:
+    running = any(not each.gone for each in observed)
+    if running and known.wanted:
+        if all(each.gone or (each.state == "lost" and each.pid is None) for each in observed):
+            _give_up(context, workload_id)
+        elif not known.settled:
+            _bind(context, workload_id)
+    elif running:
+        _end_processes(context, workload_id)
+    elif observed or not known.wanted or known.bound or known.lapsed:
+        _ended(context, workload_id, observed)
+    # Else it was admitted a moment ago: the spawner is about to start it.
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Of a live notebook: is it to run, is its reservation bound, has its lease run out, is there nothing left to note."""
+
+    wanted: bool
+    bound: bool
+    lapsed: bool
+    settled: bool
+
+
+def _known(context: Context, workload_id: str) -> _Known | None:
+    with context.database.read() as session:
         workload = session.get(WorkloadRow, workload_id)
         if workload is None or workload.ended_at is not None:
+            return None
+        reservation = session.get(ReservationRow, workload_id)
+        bound = reservation is not None and reservation.bound
+        return _Known(
+            wanted=workload.target == "running",
+            bound=bound,
+            lapsed=reservation is None or reservation.lease_expires_at < context.clock(),
+            settled=bound and workload.phase != Phase.PENDING.value,
+        )
+
+
+def _live(session: Session, workload_id: str) -> WorkloadRow | None:
+    workload = session.get(WorkloadRow, workload_id)
+    return None if workload is None or workload.ended_at is not None else workload
+
+
+def _bind(context: Context, workload_id: str) -> None:
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is None:
             return
-        if running and workload.target == "running":
-            admission.bind(session, workload_id)
-            if workload.phase == Phase.PENDING.value:
-                lifecycle.enter(session, workload, Phase.STARTING, now=context.clock())
+        admission.bind(session, workload_id)
+        if workload.phase == Phase.PENDING.value:
+            lifecycle.enter(session, workload, Phase.STARTING, now=context.clock())
+
+
+def _give_up(context: Context, workload_id: str) -> None:
+    """The server is dead, and so is its shim, but something that it started still runs: that must end first."""
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is None:
             return
-        if not running:
-            if (
-                not observed
-                and workload.target == "running"
-                and not _lapsed(context, session.get(ReservationRow, workload_id))
-            ):
-                return  # admitted a moment ago: the spawner is about to start it
-            phase, code, reason = _ending(workload, observed)
-            lifecycle.ended(session, workload, phase, now=context.clock(), code=code, reason=reason)
+        reason = "The notebook server and the process that watched it were killed. Start it again."
+        workload.details = {**workload.details, "failure": reason}
+        lifecycle.ask_to_end(session, workload, now=context.clock(), reason=reason)
+    context.wakeup.notify()
+
+
+def _end_processes(context: Context, workload_id: str) -> None:
+    """Asked again at each pass, until nothing runs: asking is cheap, and what asked before may have died."""
+    context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
+    with context.database.read() as session:
+        workload = session.get_one(WorkloadRow, workload_id)
+        told = bool(workload.details.get("hub_told"))
         hub_name = session.get_one(UserRow, workload.owner_id).hub_name
         slug = session.get_one(ProjectRow, workload.project_id).slug
-        told = bool(workload.details.get("hub_told"))
-        if running:
-            workload.details = {**workload.details, "hub_told": True}
-    if not running:
-        context.processes.forget(workload_id)
+    if told:
         return
-    if not told:
-        _tell_hub(context, hub_name, slug)
-    context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
+    with context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, workload_id)
+        workload.details = {**workload.details, "hub_told": True}
+    _tell_hub(context, hub_name, slug)
 
 
-def _lapsed(context: Context, reservation: ReservationRow | None) -> bool:
-    return (
-        reservation is None
-        or (not reservation.bound and reservation.lease_expires_at < context.clock())
-        or reservation.bound
-    )
+def _ended(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    tail = _log_tail(context, observed)
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is None:
+            return
+        phase, code, reason = _ending(workload, observed)
+        lifecycle.ended(session, workload, phase, now=context.clock(), code=code, reason=reason)
+        if phase is Phase.FAILED and tail:
+            lifecycle.record(session, workload_id, "notebook.log", tail, now=context.clock())
+    context.processes.forget(workload_id)
+
+
+def _log_tail(context: Context, observed: list[Observation]) -> str:
+    """The log goes with the processes' records; its end stays in the history, for its owner."""
+    if not observed:
+        return ""
+    path = context.processes.log_path(observed[-1].workload_id, observed[-1].role)
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL))
+            return file.read().decode(errors="replace").replace("\0", "")
+    except FileNotFoundError:
+        return ""
 
 
 def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, str, str]:
@@ -74,11 +150,11 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
             "notebook.out_of_memory",
             "It used more memory than its size allows and was ended. Start it again with more memory.",
         )
-    if last.state == "lost":
+    if last.exit_code is None and last.signal is None:
         return (
             Phase.FAILED,
             "notebook.lost",
-            "It ended without a record, for example by a restart of the machine. Start it again.",
+            last.message or "It ended without a record, for example by a restart of the machine. Start it again.",
         )
     if last.exit_code == 0 or last.signal in (2, 15):
         return Phase.STOPPED, "notebook.stopped", "The notebook server ended."
@@ -86,7 +162,7 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
     return (
         Phase.FAILED,
         "notebook.crashed",
-        f"The notebook server ended with {how}. Its log is in the hub's page; start it again.",
+        f"The notebook server ended with {how}. The end of its log is below; start it again.",
     )
 
 

@@ -1,0 +1,69 @@
+"""Processes whose workload has ended: they hold what the ledger has given back, so they are ended.
+
+It happens when a start came after its reservation had lapsed, or when the service was stopped between two steps. A workload that the
+store does not know is left alone: the store may be older than what runs, and what runs tells the truth.
+"""
+
+import logging
+import threading
+
+from sqlalchemy import select
+
+from moorage_service.context import Context
+from moorage_service.store.tables import WorkloadRow
+from moorage_service.workloads import lifecycle
+from moorage_spawners.launch import Observation
+
+log = logging.getLogger(__name__)
+
+
+class Orphans:
+    """A thread that looks every `orphan_sweep_s` seconds. `start` and `stop` it once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._unknown: set[str] = set()  # said once
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="orphans", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=30)
+
+    def run_once(self) -> None:
+        found: dict[str, list[Observation]] = {}
+        for seen in self._context.processes.observe_all():
+            found.setdefault(seen.workload_id, []).append(seen)
+        with self._context.database.read() as session:
+            known = dict(
+                session.execute(select(WorkloadRow.id, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found))).tuples()
+            )
+        for workload_id, observed in found.items():
+            if workload_id not in known:
+                self._say_unknown(workload_id)
+            elif known[workload_id] is not None and not all(seen.gone for seen in observed):
+                self._end(workload_id)
+
+    def _end(self, workload_id: str) -> None:
+        if all(seen.gone for seen in self._context.processes.observe(workload_id)):
+            return  # it ended between our two looks
+        log.warning("%s has ended, but processes of it run: ending them", workload_id)
+        self._context.processes.stop(workload_id, grace_s=self._context.settings.stop_grace_s)
+        with self._context.database.begin() as session:
+            message = "Processes of it were still found after its end, and were ended."
+            lifecycle.record(session, workload_id, "workload.orphan", message, now=self._context.clock())
+
+    def _say_unknown(self, workload_id: str) -> None:
+        if workload_id not in self._unknown:
+            self._unknown.add(workload_id)
+            log.warning("processes of %s run, which the store does not know; they are left alone", workload_id)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(self._context.settings.orphan_sweep_s):
+            try:
+                self.run_once()
+            except Exception:
+                log.exception("looking for orphans failed")
