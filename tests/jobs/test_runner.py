@@ -122,6 +122,8 @@ def test_a_run_executes_with_its_parameters_and_reports_each_cell_and_its_output
     )
     assert set(bench.service.outputs) == {"notebook.ipynb", "notebook.html", "run.log"}
     assert "rate is 2.5" in bench.service.outputs["notebook.html"].decode()
+    assert 'src="http' not in bench.service.outputs["notebook.html"].decode()
+    assert "<title>work</title>" in bench.service.outputs["notebook.html"].decode()
     assert "from a child" in bench.service.outputs["run.log"].decode()
     assert "rate is 2.5" in bench.log()
     assert bench.notebook.metadata.papermill.outcome == "succeeded"

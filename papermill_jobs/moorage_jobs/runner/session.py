@@ -221,7 +221,11 @@ class Session:
     def _render(self) -> bool:
         """Makes notebook.html; a notebook that cannot be shown as HTML does not fail its run."""
         seconds = min(4.0, self.order.html_timeout_s) if self._stopped else self.order.html_timeout_s
-        names = [str(self._output / "notebook.ipynb"), str(self._output / "notebook.html")]
+        names = [
+            str(self._output / "notebook.ipynb"),
+            str(self._output / "notebook.html"),
+            Path(self.order.notebook).stem,
+        ]
         bounds = [str(self.order.html_memory_bytes), str(max(1, round(seconds)))]
         kept = {name: self._environment[name] for name in ("PATH", "HOME", "LANG") if name in self._environment}
         try:

@@ -18,7 +18,7 @@ class Ending:
 def ending_of(seen: Observation, progress: dict[str, Any] | None, *, stop_asked: bool, asked_why: str | None) -> Ending:
     """The final phase and its reason in words. `progress` is the runner's last report, for the failing cell."""
     if seen.exit_code == Outcome.SUCCEEDED:
-        return Ending(Phase.SUCCEEDED, "run.succeeded", "All cells ran.")
+        return Ending(Phase.SUCCEEDED, "run.succeeded", "It ran to its end in good order.")
     outcome = outcome_of(seen.exit_code)
     if stop_asked and (outcome in (Outcome.CANCELLED, Outcome.INFRASTRUCTURE) or seen.signal is not None):
         return Ending(Phase.CANCELLED, "run.cancelled", asked_why or REASONS[Outcome.CANCELLED][1])

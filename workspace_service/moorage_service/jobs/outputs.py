@@ -17,11 +17,10 @@ KINDS = {
 
 # A rendered notebook holds whatever its cells wrote, scripts included. In a sandbox without an origin it can neither
 # read cookies nor call the service as the one who looks at it; and it can reach no other address.
-_CDN = "https://cdnjs.cloudflare.com"
 CONTENT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; "
-    f"script-src 'unsafe-inline' 'unsafe-eval' blob: {_CDN}; style-src 'unsafe-inline' {_CDN}; "
-    f"img-src data: blob:; media-src data: blob:; font-src data: {_CDN}; worker-src blob:; "
+    "script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; "
+    "img-src data: blob:; media-src data: blob:; font-src data:; worker-src blob:; "
     "form-action 'none'; frame-ancestors 'self'"
 )
 HEADERS = {
