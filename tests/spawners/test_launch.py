@@ -56,7 +56,8 @@ def gone(processes: LocalProcesses, workload: str = "wl") -> Observation:
 
 
 def read_pid(path: Path) -> int:
-    return int(eventually(lambda: path.exists() and path.read_text().strip()) or 0)
+    eventually(lambda: path.exists() and path.read_text().strip())
+    return int(path.read_text())
 
 
 def test_records_how_a_process_ended(processes: LocalProcesses) -> None:

@@ -1,0 +1,129 @@
+"""Settings: file and environment, and sentences for what cannot be used."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from traitlets.config import Config
+
+from moorage_hub.authenticator import PasswordAuthenticator
+from moorage_hub.errors import BadSettings
+from moorage_hub.install import install
+from moorage_hub.settings import BUILT_IN, HubSettings, is_loopback, load, own_name
+from moorage_hub.state import fixed_ports, prepare_state
+
+REAL = {"authenticator": "generic-oauth", "authenticator_settings": {"GenericOAuthenticator": {"client_id": "c"}}}
+
+
+def write(state: Path, **hub: object) -> None:
+    (state / "settings.yaml").write_text(yaml.safe_dump({"hub": hub, "service": {"anything": 1}}))
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in HubSettings.model_fields.items() if not field.description] == []
+
+
+def test_defaults_are_loopback_one_user_and_ports_that_stay(state: Path) -> None:
+    first, again = load(state), load(state)
+    assert first == again
+    assert first.bind == "127.0.0.1"
+    assert first.authenticator == BUILT_IN
+    assert first.user == own_name()
+    assert len({first.port, first.hub_port, first.proxy_api_port, first.service_port}) == 4
+    assert first.public_url == f"http://127.0.0.1:{first.port}"
+
+
+def test_the_environment_wins_over_the_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(state, poll_s=7, notebook_cpu=2)
+    monkeypatch.setenv("MOORAGE_HUB_POLL_S", "9")
+    settings = load(state)
+    assert (settings.poll_s, settings.notebook_cpu) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("hub", "sentence"),
+    [
+        ({"colour": "red"}, "colour: there is no such setting"),
+        ({"port": "many"}, "port: "),
+        ({"notebook_memory": "2 gallons"}, "notebook_memory '2 gallons' has the unknown unit 'gallons'"),
+        ({"user": "Ada Lovelace"}, "user 'Ada Lovelace': write lower-case letters"),
+        ({"bind": "0.0.0.0"}, "bind '0.0.0.0' lets other machines in"),
+        ({"bind": "example.org"}, "bind 'example.org' lets other machines in"),
+        ({"bind": "0.0.0.0", "authenticator": "dummy"}, "the authenticator 'dummy' is no real one"),
+    ],
+)
+def test_a_bad_setting_is_a_sentence(state: Path, hub: dict[str, object], sentence: str) -> None:
+    write(state, **hub)
+    with pytest.raises(BadSettings) as caught:
+        load(state)
+    assert sentence in str(caught.value)
+    assert "settings.yaml" in str(caught.value)
+
+
+def test_a_file_that_is_no_yaml_is_a_sentence(state: Path) -> None:
+    (state / "settings.yaml").write_text("hub: [")
+    with pytest.raises(BadSettings, match="cannot be read as YAML"):
+        load(state)
+
+
+def test_another_machine_may_reach_it_with_a_real_authenticator(state: Path) -> None:
+    write(state, bind="0.0.0.0", public_url="https://moorage.example.org/", **REAL)
+    settings = load(state)
+    assert settings.public_url == "https://moorage.example.org"
+    c = Config()
+    install(c, settings)
+    assert c.JupyterHub.authenticator_class == "generic-oauth"
+    assert c.GenericOAuthenticator.client_id == "c"
+
+
+def test_a_second_user_needs_root(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(state, users=["ada"])
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(BadSettings, match="user 'ada' would be a second one, but Moorage does not run as root"):
+        load(state)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert load(state).users == ["ada"]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]
+)
+def test_loopback(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
+    settings = load(state)
+    c = Config()
+    install(c, settings)
+    assert c.JupyterHub.bind_url == f"http://127.0.0.1:{settings.port}"
+    assert c.JupyterHub.hub_bind_url == f"http://127.0.0.1:{settings.hub_port}"
+    assert c.ConfigurableHTTPProxy.api_url == f"http://127.0.0.1:{settings.proxy_api_port}"
+    assert c.JupyterHub.cleanup_servers is False
+    assert c.JupyterHub.authenticator_class is PasswordAuthenticator
+    (service,) = c.JupyterHub.services
+    assert "url" not in service  # the hub would wait for it
+    assert c.Proxy.extra_routes == {"/services/moorage/": settings.service_origin}
+    assert c.JupyterHub.load_roles == [
+        {
+            "name": "moorage-service",
+            "description": "Ends notebooks whose limits or whose admin say so.",
+            "scopes": ["read:servers", "delete:servers"],
+            "services": ["moorage"],
+        }
+    ]
+
+
+def test_the_state_folder_keeps_secrets_to_its_owner(state: Path) -> None:
+    settings = load(state)
+    install(Config(), settings)
+    for name in ("secrets", "database", "logs", "workloads", "snapshots", "outputs"):
+        assert (state / name).stat().st_mode & 0o777 == 0o700, name
+    for path in (state / "secrets").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    before = {path: path.read_text() for path in (state / "secrets").iterdir()}
+    prepare_state(state)
+    install(Config(), load(state))
+    assert {path: path.read_text() for path in (state / "secrets").iterdir()} == before
+    assert fixed_ports(state) == fixed_ports(state)

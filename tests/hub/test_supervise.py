@@ -1,0 +1,123 @@
+"""Standing over hub and service: restarts, ends, and one per state folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moorage_hub import children
+from moorage_hub.children import Census, Child
+from moorage_hub.errors import AlreadyRunning, ChildFailed
+from moorage_hub.settings import load
+from moorage_hub.supervise import Supervisor, end_everything, service_child, what_goes_on
+from moorage_spawners.launch import Identity, LocalProcesses, ProcessSpec
+from moorage_spawners.shim import tree
+from tests.waiting import eventually
+
+
+def child(tmp_path: Path, script: str) -> Child:
+    return Child(
+        name="hub", argv=("/bin/sh", "-c", script), env={"PATH": os.defpath}, log=tmp_path / "log", cwd=tmp_path
+    )
+
+
+def test_a_child_that_dies_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FIRST_PAUSE_S", 0.01)
+    found = child(tmp_path, "sleep 1000")
+    found.check()
+    assert found.process is not None
+    first = found.process.pid
+    found.process.kill()
+    found.process.wait()
+
+    def back() -> int | None:
+        found.check()
+        return found.process.pid if found.process is not None else None
+
+    assert eventually(back) != first
+    found.stop()
+
+
+def test_a_child_that_cannot_stay_up_is_given_up_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FIRST_PAUSE_S", 0.001)
+    found = child(tmp_path, "echo the port is taken; exit 3")
+
+    def given_up() -> ChildFailed | None:
+        try:
+            found.check()
+        except ChildFailed as error:
+            return error
+        return None
+
+    error = eventually(given_up)
+    assert "The hub ended 6 times, last with status 3" in str(error)
+    assert "the port is taken" in str(error)
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_child_that_will_not_end_is_ended(tmp_path: Path) -> None:
+    found = child(tmp_path, f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.1; done")
+    found.stop_s = 0.2
+    found.start()
+    eventually((tmp_path / "up").exists)
+    found.stop()
+    assert found.process is not None
+    assert found.process.returncode == -9
+    found.stop()
+
+
+def test_a_second_start_on_the_same_state_says_so(state: Path) -> None:
+    settings = load(state)
+    with Supervisor(settings, {}, print), pytest.raises(AlreadyRunning, match="Moorage runs already on"):
+        Supervisor(settings, {}, print).__enter__()
+
+
+def test_a_start_ends_what_a_killed_one_left(state: Path) -> None:
+    left = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    Census(state).write({"hub": left.pid})
+    said: list[str] = []
+    with Supervisor(load(state), {}, said.append):
+        assert left.wait(30) == -15
+    assert said == ["Ended the hub that an earlier start had left behind"]
+
+
+def test_a_reused_pid_is_nobody_of_ours(state: Path) -> None:
+    census = Census(state)
+    census.write({"hub": os.getpid()})
+    path = state / "database" / "processes.json"
+    started = tree.started(os.getpid())
+    assert started is not None
+    path.write_text(path.read_text().replace(started, str(int(started) - 1)))
+    assert census.living() == {}
+    assert census.end() == []
+
+
+def test_down_ends_workloads_and_what_goes_on_names_them(state: Path) -> None:
+    processes = LocalProcesses(state / "workloads")
+    assert what_goes_on(state) == "Nothing else runs."
+    for number, kind in enumerate(("notebook", "cluster", "cluster")):
+        processes.start(
+            ProcessSpec(
+                workload_id=f"wl-{number}", generation=1, role="main", argv=("/bin/sleep", "1000"), env={}, cwd="/tmp",
+                identity=Identity(None, None, "/tmp"), size=None, labels={"kind": kind},
+            )
+        )  # fmt: skip
+    assert what_goes_on(state).startswith("Still running: 2 clusters, 1 notebook.")
+    said: list[str] = []
+    end_everything(load(state), said.append)
+    assert said == ["Hub, proxy and service are stopped", "Stopped 3 workloads"]
+    end_everything(load(state), said.append)
+    assert said[-1] == "No workload was running"
+
+
+def test_the_service_is_told_where_it_is(state: Path) -> None:
+    settings = load(state)
+    (state / "installation.json").write_text('{"UV": "/tools/uv", "CLIENT_WHEEL": "/wheels/moorage.whl"}')
+    found = service_child(settings, {"MOORAGE_SERVICE_UV": "/mine/uv"})
+    assert found.argv == (sys.executable, "-I", "-m", "moorage_service.main")
+    assert found.env["MOORAGE_SERVICE_STATE"] == str(state)
+    assert found.env["MOORAGE_SERVICE_PORT"] == str(settings.service_port)
+    assert found.env["MOORAGE_SERVICE_CLIENT_WHEEL"] == "/wheels/moorage.whl"
+    assert found.env["MOORAGE_SERVICE_UV"] == "/mine/uv"  # what the admin says wins
