@@ -14,6 +14,7 @@ from bootstrap.environments import OWN, remove_unused
 from bootstrap.interpreter import Interpreter, all_can_read, ask, choose
 from bootstrap.lock import GROUPS, TOOLS, is_current
 from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
+from tests.waiting import eventually
 
 LOCKS = [ROOT / "locks" / f"{name}.txt" for name in (*GROUPS, *TOOLS)]
 
@@ -108,13 +109,14 @@ def test_an_older_environment_stays_as_long_as_something_runs_from_it(tmp_path: 
     program = old / "bin" / "sleep"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "1000"]) as running:
-        remove_unused(places)
-        assert sorted(path.name[-1] + path.name[0] for path in (places.state / "platform").iterdir()) == [
-            "1s",
-            "2c",
-            "2s",
-        ]
-        running.kill()
+        try:
+            # Its command line shows a moment after its start.
+            eventually(lambda: str(program) in Path(f"/proc/{running.pid}/cmdline").read_text())
+            remove_unused(places)
+            left = sorted(path.name.removeprefix(f"server-{tmp_path.name}-") for path in old.parent.iterdir())
+            assert left == ["1", "2", f"control-{tmp_path.name}-2"]
+        finally:
+            running.kill()
     remove_unused(places)
     assert not old.exists()
 
