@@ -28,7 +28,7 @@ def test_what_does_not_fit_names_the_rule_and_what_would() -> None:
     assert not check.ok
     assert [line.resource for line in check.lines if line.over] == ["cpu"]
     assert check.sentence == (
-        "This asks for 6 cores, and 4 cores is left: everyone may hold at most 6 cores at once. "
+        "This asks for 6 cores; left: 4 cores, for everyone may hold at most 6 cores at once. "
         "At most 3 workers of this size fit."
     )
 

@@ -84,7 +84,7 @@ def answer(api: FakeServiceApi, method: str, path: str, *bodies: Any, status: in
 
 
 def write_notebook(folder: Path, *sources: str) -> Path:
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "cell_type": "code",
             "id": f"c{index}",

@@ -163,7 +163,7 @@ def _over_sentence(line: Line, form: Form, options: ClusterOptions) -> str:
         advice = f"At most {room} {'worker fits' if room == 1 else 'workers of this size fit'}."
     else:
         advice = "Choose smaller workers, or stop something that you run."
-    return f"This asks for {asked}, and {left} is left: {line.remaining.rule.rstrip('.')}. {advice}"
+    return f"This asks for {asked}; left: {left}, for {line.remaining.rule.rstrip('.')}. {advice}"
 
 
 def workers_that_fit(form: Form, options: ClusterOptions) -> int:

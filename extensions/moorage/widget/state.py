@@ -242,12 +242,13 @@ class SizingState:
     def view(self) -> View:
         """Everything the front end needs, as plain data."""
         with self._lock:
+            chosen_id = None if self._chosen is None else self._chosen.id
             view: View = {
                 "loading": self._options is None and self._offline is None,
                 "busy": self._busy,
                 "offline": self._offline,
                 "trouble": None if self._trouble is None else looks.trouble_look(self._trouble),
-                "clusters": [looks.row_look(one, one is self._chosen) for one in self._clusters],
+                "clusters": [looks.row_look(one, one.id == chosen_id) for one in self._clusters],
                 "form": None,
                 "check": None,
                 "cluster": None,

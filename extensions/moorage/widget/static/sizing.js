@@ -1,8 +1,12 @@
 // The sizing widget's picture. All texts, bounds and verdicts come from the kernel in `view`; this file places them,
 // and sends back what the person does.
 
+// Keys belong to these: JupyterLab would take arrows, and "0 0" to restart the kernel, for its own shortcuts.
+const KEYED = new Set(["input", "select", "button"]);
+
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
+  if (KEYED.has(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -238,8 +242,7 @@ function troublePart(trouble) {
   return make(
     "div",
     { className: "mw-trouble", role: "alert" },
-    make("b", {}, "Refused. "),
-    trouble.message,
+    make("b", {}, trouble.message),
     make(
       "dl",
       { className: "mw-facts" },
