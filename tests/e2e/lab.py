@@ -23,6 +23,13 @@ class Lab:
             expect(self.notebook).to_be_visible(timeout=START_MS)
             self.wait_idle()
 
+    def new_notebook(self) -> None:
+        """A new notebook from the launcher, with the one kernel there is."""
+        self.page.goto(f"{self.base}lab/tree?reset")
+        self.page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
+        expect(self.notebook).to_be_visible(timeout=START_MS)
+        self.wait_idle()
+
     @property
     def notebook(self) -> Locator:
         return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")

@@ -86,6 +86,25 @@ def test_1_old_packages_in_the_users_home_do_not_break_the_server(lab: Lab, port
     expect(lab.add_and_run("print('back again')")).to_contain_text("back again")
 
 
+def test_1_a_project_that_pins_packages_hostile_to_jupyterlab_starts(
+    portal: Portal, page: Page, user: str, picture: Picture
+) -> None:
+    portal.go("/projects/new")
+    page.get_by_label("Short name").fill("hostile")
+    page.get_by_label("moorage.yaml").fill("name: Hostile\npackages:\n  - tornado==6.2\n  - jinja2==2.11.3\n")
+    page.get_by_role("button", name="Create project").click()
+    portal.wait_for_environment("hostile")
+    portal.start_notebook("hostile", cpu="0.5", memory_gib="1")
+    hostile = Lab(page, f"{portal.origin}/user/{user}/hostile/")
+    hostile.new_notebook()
+    shown = hostile.add_and_run(
+        "import tornado\nfrom importlib.metadata import version\nprint(tornado.version, version('jinja2'))"
+    )
+    expect(shown).to_contain_text("6.2 2.11.3")
+    picture("1-hostile")
+    portal.stop_notebook("hostile")
+
+
 def test_2_size_create_and_use_a_ray_cluster(lab: Lab, portal: Portal, picture: Picture) -> None:
     sizing = lab.run(lab.cell_with("moorage.sizing"))
     expect(sizing.get_by_role("button", name="Create")).to_be_visible()
