@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from moorage.wire import NotebookObservation
+from moorage.wire import NotebookObservation, Phase
 from moorage_service.context import Context
 from moorage_service.notebooks import operations as notebooks
 from moorage_service.settings import PREFIX
@@ -70,9 +70,7 @@ def test_a_notebook_that_failed_says_why(ada_at: Visitor, hub: FakeHub) -> None:
     workload = admit_notebook(ada_at.context, "ada")
     with ada_at.context.database.begin() as session:
         row = session.get_one(WorkloadRow, workload)
-        lifecycle.ended(
-            session, row, lifecycle.Phase.FAILED, now=ada_at.context.clock(), reason="It used too much memory."
-        )
+        lifecycle.ended(session, row, Phase.FAILED, now=ada_at.context.clock(), reason="It used too much memory.")
     shown = text_of(ada_at.page("/start/starter"))
     assert "starter did not start It used too much memory." in shown
 

@@ -1,12 +1,12 @@
 """Pages for admins: limits, who holds what, users, and the audit."""
 
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 from fastapi import APIRouter, Form, Request, Response
-from pydantic import ValidationError
 
 from moorage.quantities import InvalidQuantity, parse_memory
 from moorage.wire import Limit, LimitRequest
+from moorage.wire.limits import ScopeKind, Sharing
 from moorage_service.context import Ctx
 from moorage_service.errors import BadRequest
 from moorage_service.identity import api as identity
@@ -18,6 +18,8 @@ from moorage_service.settings import PREFIX
 
 router = APIRouter(prefix="/admin", include_in_schema=False, route_class=PageRoute)
 
+SCOPES: tuple[str, ...] = get_args(ScopeKind)
+SHARINGS: tuple[str, ...] = get_args(Sharing)
 _RESOURCES = ("cpu", "memory", "gpu", "notebooks", "clusters", "runs")
 _WINDOWS = (("", "at once"), ("86400", "per day"), ("604800", "per 7 days"), ("2592000", "per 30 days"))
 
@@ -40,15 +42,15 @@ def set_limit(
     amount: Annotated[str, Form()], name: Annotated[str, Form()] = "", sharing: Annotated[str, Form()] = "each",
     window_s: Annotated[str, Form()] = "", why: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
-    kind = resource.strip()
-    try:
-        request = LimitRequest(
-            scope=scope, sharing=sharing, resource=kind, amount=_amount(kind, amount),  # type: ignore[arg-type]
-            name=forms.optional(name) if scope in ("user", "group", "project") else None,
-            window_s=forms.whole(window_s, "Window") or None, why=forms.optional(why),
-        )  # fmt: skip
-    except ValidationError as error:
-        raise BadRequest(f"{error.errors()[0]['loc'][-1]}: {error.errors()[0]['msg']}") from error
+    for field, given, known in (("scope", scope, SCOPES), ("sharing", sharing, SHARINGS)):
+        if given not in known:
+            raise BadRequest(f"{field}: {given[:40]!r} is none of {', '.join(known)}.", field=field)
+    kind, window = resource.strip(), forms.whole(window_s, "Window") or None
+    request = LimitRequest(
+        scope=cast(ScopeKind, scope), sharing=cast(Sharing, sharing), resource=kind, amount=_amount(kind, amount, window),
+        name=forms.optional(name) if scope in ("user", "group", "project") else None,
+        window_s=window, why=forms.optional(why),
+    )  # fmt: skip
     limit = ledger.set_limit(context, caller, request)
     return render.go(f"{PREFIX}/admin/limits", good=f"Set: {limit.text}.")
 
@@ -103,12 +105,13 @@ def audit(request: Request, context: Ctx, caller: PageAdmin) -> Response:
     return render.page(request, caller, "audit.html", entries=identity.read_audit(context, caller))
 
 
-def _amount(resource: str, text: str) -> float:
-    """Memory with a unit or in GiB; everything else a number."""
+def _amount(resource: str, text: str, window_s: int | None) -> float:
+    """Memory with a unit or in GiB, else a number; of a budget in hours, which the ledger counts in seconds."""
+    factor = 1 if window_s is None else 3600
     if resource != "memory":
-        return forms.number(text, "Amount", example="4")
+        return factor * forms.number(text, "Amount", example="4")
     try:
-        return float(parse_memory(text if text.strip()[-1:].isalpha() else f"{text.strip()}GiB", "Amount"))
+        return factor * float(parse_memory(text if text.strip()[-1:].isalpha() else f"{text.strip()}GiB", "Amount"))
     except InvalidQuantity as error:
         raise BadRequest(str(error), field="amount") from error
 
@@ -116,5 +119,5 @@ def _amount(resource: str, text: str) -> float:
 def _with_amount(known: Limit, amount: str, why: str) -> LimitRequest:
     return LimitRequest(
         scope=known.scope, name=known.name, sharing=known.sharing, resource=known.resource, window_s=known.window_s,
-        amount=_amount(known.resource, amount), why=forms.optional(why),
+        amount=_amount(known.resource, amount, known.window_s), why=forms.optional(why),
     )  # fmt: skip

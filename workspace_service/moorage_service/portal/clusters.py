@@ -94,7 +94,8 @@ def _form(
     problem: ServiceError | None = None, name: str = "",
 ) -> Response:  # fmt: skip
     known = [each for each in projects.list_projects(context, caller) if each.role != "viewer" and each.environment]
-    slug = project or (known[0].slug if known else None)
+    slugs = [each.slug for each in known]
+    slug = project if project in slugs else next(iter(slugs), None)
     values = form_values(clusters.options(context, caller, slug), engine, given) if slug else {}
     return render.page(
         request, caller, "cluster_new.html", status=problem.status if problem else 200, projects=known, chosen=slug, name=name,

@@ -96,7 +96,8 @@ def _page(
     request: Request, context: Context, caller: Caller, project: str | None, problem: ServiceError | None = None
 ) -> Response:
     known = [each for each in projects.list_projects(context, caller) if each.role != "viewer" and each.environment]
-    slug = project or (known[0].slug if known else None)
+    slugs = [each.slug for each in known]
+    slug = project if project in slugs else next(iter(slugs), None)
     shown: dict[str, Any] = {}
     if slug:
         shown = cluster_pages.form_values(clusters.options(context, caller, slug), None)

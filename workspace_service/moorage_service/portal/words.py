@@ -10,6 +10,7 @@ from markupsafe import Markup
 from moorage.quantities import show_amount
 from moorage.wire import Phase, Remaining, Size
 from moorage_service.clock import utc_now
+from moorage_service.ledger.resources import in_words_over_time
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ORDER = ("cpu", "memory", "gpu")
@@ -36,6 +37,11 @@ def resource_name(resource: str) -> str:
 
 def amount(value: float, resource: str) -> str:
     return show_amount(resource, value).replace("gpu", "GPU", 1)
+
+
+def over_time(value: float, resource: str) -> str:
+    """What a budget counts: "2 cpu-hours"."""
+    return in_words_over_time(resource, value * 1000 if resource == "cpu" else value)
 
 
 def holds(amounts: Mapping[str, float]) -> list[str]:
@@ -199,5 +205,5 @@ def left_percent(item: Remaining) -> int:
 FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
-    "in_order": in_order, "ordered": ordered, "facts": facts, "fire_time": fire_time, "plain": plain,
+    "in_order": in_order, "ordered": ordered, "facts": facts, "over_time": over_time, "fire_time": fire_time, "plain": plain,
 }  # fmt: skip
