@@ -27,7 +27,7 @@ from moorage_service.store.tables import (
     WorkloadRow,
 )
 
-_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_SLUG = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")  # the hub's rule for server names, which it becomes
 
 
 def to_wire(session: Session, project: ProjectRow, *, user_id: str) -> Project:
@@ -59,8 +59,8 @@ def create(context: Context, request: ProjectRequest, caller: Caller, key: str |
     """A new project of the caller, with its first build queued. The same `key` again answers the same project."""
     if not _SLUG.fullmatch(request.slug):
         raise BadRequest(
-            f"slug: {request.slug[:80]!r} can't be used. Take 1 to 30 lower-case letters, digits and dashes, "
-            "with a letter or digit at both ends.",
+            f"slug: {request.slug[:80]!r} can't be used. Take 1 to 30 lower-case letters, digits and single dashes, "
+            "beginning with a letter and ending with a letter or digit.",
             field="slug",
         )
     manifest = manifests.check(context.settings, request.manifest)
