@@ -65,6 +65,14 @@ def test_refusals_name_field_value_and_remedy(client: TestClient, ada: Headers) 
 
 
 @each_database
+def test_a_slug_is_one_that_the_hub_takes_as_a_server_name(client: TestClient, ada: Headers) -> None:
+    for slug in ("1fish", "two--dashes", "-fish", "fish-", "Fish", "", "f" * 31, "fish\n"):
+        answer = client.post("/api/v1/projects", headers=ada, json={"slug": slug, "manifest": MANIFEST})
+        assert (answer.status_code, answer.json()["field"]) == (400, "slug"), slug
+    make(client, ada, slug="f" * 30)
+    make(client, ada, slug="a-1-b")
+
+
 def test_a_stranger_gets_404_by_every_route(client: TestClient, ada: Headers, bob: Headers) -> None:
     make(client, ada)
     build = client.get("/api/v1/projects/fish", headers=ada).json()["build"]["id"]
