@@ -17,6 +17,7 @@ from bootstrap.node import ensure_proxy
 from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
 from bootstrap.say import say
 from bootstrap.testing import run_tests
+from bootstrap.trust import trust_the_machine
 from bootstrap.uv_tool import ensure_uv
 
 
@@ -63,6 +64,7 @@ def hand_over(places: Places, control: Path, *arguments: str) -> None:
 
 def main(arguments: list[str]) -> None:
     command = arguments[0] if arguments else "up"
+    trust_the_machine()
     state = state_folder()
     if command in ("up", "setup"):
         refuse_second(state)

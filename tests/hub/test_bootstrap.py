@@ -14,6 +14,7 @@ from bootstrap.environments import OWN, remove_unused
 from bootstrap.interpreter import Interpreter, all_can_read, ask, choose
 from bootstrap.lock import GROUPS, TOOLS, is_current
 from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
+from bootstrap.trust import trust_the_machine
 from tests.waiting import eventually
 
 LOCKS = [ROOT / "locks" / f"{name}.txt" for name in (*GROUPS, *TOOLS)]
@@ -126,6 +127,18 @@ def test_bad_commands_are_sentences(command: str, words: str, tmp_path: Path, mo
     monkeypatch.setenv("MOORAGE_HOME", str(tmp_path))
     with pytest.raises(SetupError, match=words):
         main([command])
+
+
+def test_downloads_trust_whom_the_machine_trusts(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.crt"
+    environment = {"PIP_CERT": "/mine.crt"}
+    trust_the_machine(environment, (str(bundle),))
+    assert environment == {"PIP_CERT": "/mine.crt"}  # a machine without a list: each program's own
+    bundle.touch()
+    trust_the_machine(environment, (str(bundle),))
+    assert environment == {
+        "PIP_CERT": "/mine.crt", "UV_SYSTEM_CERTS": "true", "NODE_EXTRA_CA_CERTS": str(bundle)
+    }  # fmt: skip
 
 
 def test_it_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
