@@ -9,6 +9,7 @@ from moorage_service.notebooks import operations as notebooks
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import ProjectRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
 from tests.service.conftest import Headers
 from tests.service.portal_bench import SMALL, Visitor, admit_notebook, sign_in, text_of
@@ -73,6 +74,14 @@ def test_a_notebook_that_failed_says_why(ada_at: Visitor, hub: FakeHub) -> None:
         lifecycle.ended(session, row, Phase.FAILED, now=ada_at.context.clock(), reason="It used too much memory.")
     shown = text_of(ada_at.page("/start/starter"))
     assert "starter did not start It used too much memory." in shown
+
+
+def test_a_start_that_the_hub_accepted_and_forgot_is_given_up(ada_at: Visitor, hub: FakeHub, clock: FakeClock) -> None:
+    ada_at.post("/start", {"project": "starter", **SMALL})
+    eventually(lambda: ("ada", "starter") in hub.servers)
+    assert "The hub was asked to start the notebook." in ada_at.page("/start/starter")
+    clock.advance(61)
+    eventually(lambda: "no start of this notebook under way" in ada_at.page("/start/starter"))
 
 
 def test_a_progress_page_without_a_start_says_so(ada_at: Visitor) -> None:

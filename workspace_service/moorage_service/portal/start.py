@@ -1,5 +1,6 @@
 """The start page, and the page that follows a notebook until it is ready."""
 
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import quote
 
@@ -22,6 +23,8 @@ from moorage_service.settings import PREFIX
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _STARTS_KEY = "portal_starts"
+# The hub may accept a start and begin it later; after this long without a sign of it, it is given up.
+_PATIENCE = timedelta(seconds=60)
 
 
 @router.get("/")
@@ -66,12 +69,12 @@ def progress(request: Request, context: Ctx, caller: PageUser, slug: str) -> Res
     notebook = _notebook(context, caller, slug, begun)
     goto = failure = None
     if notebook is not None and notebook.phase is Phase.READY:
-        goto = f"/user/{quote(caller.name)}/{quote(slug)}/lab"
+        goto = f"/user/{quote(caller.name, safe='@~')}/{quote(slug)}/lab"
     elif notebook is not None and notebook.phase.ended:
         failure = notebook.reason or f"The notebook is {notebook.phase}."
     elif begun is not None and begun.failure:
         failure = begun.failure
-    elif notebook is None and (begun is None or begun.answered):
+    elif notebook is None and (begun is None or (begun.answered and context.clock() - begun.asked_at > _PATIENCE)):
         failure = "The hub has no start of this notebook under way. Start it again."
     since = notebook.created_at if notebook is not None else optional_text(begun.asked_at if begun else None)
     return render.page(
@@ -88,13 +91,13 @@ def _likely(context: Context, caller: Caller, known: list[Project]) -> str | Non
 
 
 def _notebook(context: Context, caller: Caller, slug: str, begun: Start | None) -> Notebook | None:
-    """The live one, else the one that ended since the start was asked for."""
+    """The one that this start made, else one that is alive: not an earlier one that is only ending."""
     for each in notebooks.list_notebooks(context, caller, ended=True):
         if each.project != slug:
             continue
-        if each.ended_at is None or (begun is not None and words.parsed(each.created_at) >= begun.asked_at):
+        new = begun is not None and words.parsed(each.created_at) >= begun.asked_at
+        if new or (each.ended_at is None and (begun is None or each.phase is not Phase.STOPPING)):
             return notebooks.show(context, caller, each.id)
-        return None
     return None
 
 
