@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+PROGRESS_FILE = "progress.json"  # in the output folder, at the end: the last RunProgress
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOrder:
@@ -21,7 +23,7 @@ class RunOrder:
     stop_grace_s: float = 5.0  # from the interrupt to the kernel's end
     save_every_s: float = 2.0
     progress_every_s: float = 0.25
-    report_patience_s: float = 900.0  # how long final reports are retried while the service is away
+    report_patience_s: float = 30.0  # how long final reports are retried; the files stay in `output` all the same
     cell_output_bytes: int = 5 * 2**20
     notebook_output_bytes: int = 50 * 2**20
     log_bytes: int = 50 * 2**20

@@ -39,7 +39,7 @@ def settings() -> Iterator[Settings]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     yield Settings(
-        state=folder, port=port, inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.1,
+        state=folder, port=port, inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.1, run_report_s=5,
         hub_token_cache_s=0, seed_starter=False, stop_grace_s=2,
     )  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
@@ -151,8 +151,8 @@ def test_a_run_executes_in_the_project_environment_under_its_users_uid_and_leave
     codes = [event["code"] for event in run["events"]]
     assert codes == ["run.asked", "run.admitted", "run.starting", "run.running", "run.succeeded"]
     assert held(service.context) == set()
-    assert not (service.context.settings.state / "scratch" / run_id).exists()
-    assert service.context.processes.observe(run_id) == []
+    scratch = service.context.settings.state / "scratch" / run_id
+    eventually(lambda: not scratch.exists() and not service.context.processes.observe(run_id), what="nothing left")
     for path in ("", "/log", "/outputs/notebook.html", "/outputs/notebook.ipynb"):
         assert service.http.get(f"/runs/{run_id}{path}", headers=bob).status_code == 404
     assert service.http.delete(f"/runs/{run_id}", headers=bob).status_code == 404
@@ -239,6 +239,22 @@ def test_a_run_goes_on_while_the_service_is_away_and_reports_when_it_is_back(
     assert run["phase"] == "succeeded", (run["reason"], service.http.get(f"/runs/{run_id}/log").text)
     assert [cell["state"] for cell in run["cells"]] == ["completed", "completed"]
     assert "after" in service.output(run_id, "notebook.ipynb").text
+
+
+def test_a_run_that_ends_while_the_service_is_away_is_all_there_when_it_is_back(
+    service: Service, context: Context
+) -> None:
+    run_id = service.start_run(service.promote(notebook("import time\ntime.sleep(2)", "print('after')", "1 / 0")))
+    eventually(lambda: service.run(run_id)["cells"], within=60)
+    service.stop()
+    eventually(lambda: all(seen.gone for seen in context.processes.observe(run_id)), within=60, what="the run's end")
+    service.context = replace(context, database=type(context.database)(context.settings.sqlalchemy_url))
+    service.start()
+    run = service.until(run_id, "succeeded", "failed")
+    assert run["reason"] == "Cell 3 failed: ZeroDivisionError: division by zero."
+    assert [cell["state"] for cell in run["cells"]] == ["completed", "completed", "failed"]
+    assert run["outputs"] == ["notebook.ipynb", "notebook.html", "run.log"]
+    assert "after" in service.output(run_id, "notebook.html").text
 
 
 def test_a_runner_that_is_killed_is_a_failed_run_with_its_log(service: Service) -> None:

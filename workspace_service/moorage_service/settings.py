@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     scale_idle_s: float = Field(20.0, description="How long a worker above the minimum is idle before it is retired.")
     agent_interval_s: float = Field(1.0, description="Between two reports of a cluster's agent.")
     start_timeout_s: float = Field(180.0, description="How long a cluster may take to become ready.")
+    run_report_s: float = Field(
+        30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
+    )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
     session_check_s: float = Field(

@@ -1,7 +1,9 @@
 """One run from beginning to end: read, execute, save, report; and the outcome."""
 
+import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,9 +22,9 @@ from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from moorage_jobs.outcome import REASONS, Outcome
-from moorage_jobs.run_order import RunOrder
+from moorage_jobs.run_order import PROGRESS_FILE, RunOrder
 from moorage_jobs.runner import execution
-from moorage_jobs.runner.kernel import kernel_manager
+from moorage_jobs.runner.kernel import kernel_manager, private_folder
 from moorage_jobs.runner.outputs import OutputBudget, as_bytes, kept_form, write_atomically
 from moorage_jobs.runner.progress import CellFailure, Progress
 from moorage_jobs.runner.redaction import Redactor
@@ -51,7 +54,7 @@ class Session:
         self._deadline = time.monotonic() + order.timeout_s if order.timeout_s else None
         self._stopped = False
         self._cause: Outcome | None = None  # why the run was told to end, whichever came first
-        self._client: execution.Client | None = None
+        self._kernel_folder = private_folder(self._output)
         self._notebook: Any = None
         self._dirty = False
         self._save_after = 0.0
@@ -90,7 +93,10 @@ class Session:
         """Executes the notebook, keeps and reports what came of it, and says how it ended."""
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
-        outcome = self._execute()
+        try:
+            outcome = self._execute()
+        finally:
+            shutil.rmtree(self._kernel_folder, ignore_errors=True)
         self._conclude(outcome)
         return outcome
 
@@ -143,15 +149,15 @@ class Session:
 
     def _make_client(self, record: execution.Execution) -> execution.Client:
         self._notebook = record.nb  # papermill made a copy that has the injected cell
-        self._client = execution.Client(
+        client = execution.Client(
             record,
-            manager=kernel_manager(self.order.kernel_argv),
+            manager=kernel_manager(self.order.kernel_argv, self._kernel_folder),
             watcher=self,
             budget=OutputBudget(self.order.cell_output_bytes, self.order.notebook_output_bytes),
             grace_s=self.order.stop_grace_s,
         )
-        self._client.startup_timeout = self.order.kernel_start_timeout_s
-        return self._client
+        client.startup_timeout = round(self.order.kernel_start_timeout_s)
+        return client
 
     def _kernel_died(self) -> Outcome:
         _, sentence = REASONS[Outcome.KERNEL_DIED]
@@ -182,6 +188,8 @@ class Session:
                 self._reports.output("notebook.html", (self._output / "notebook.html").read_bytes())
         else:
             self._report_progress()
+        # Should no report arrive, whoever removes this folder finds here what the last one said.
+        write_atomically(self._output / PROGRESS_FILE, json.dumps(asdict(self._progress.report())).encode())
         self.log.close()
         if self._reports is None:
             return

@@ -125,12 +125,20 @@ def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> FileR
 
 
 @router.get("/runs/{run_id}/log")
-def log(context: Ctx, caller: RequireMember, run_id: str, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """What the run printed so far, from a byte on; while it runs, too."""
+def log(
+    context: Ctx,
+    caller: RequireMember,
+    run_id: str,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    last: Annotated[int | None, Query(ge=1, le=4 << 20)] = None,
+) -> Response:
+    """What the run printed so far, while it runs, too: from a byte on, or its last bytes."""
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
     kept = outputs.folder(context.settings, run.workload_id) / "run.log"
     path = kept if kept.is_file() else context.processes.log_path(run.workload_id, launch.ROLE)
+    if last is not None:
+        offset = max(0, outputs.size(path) - last)
     return Response(outputs.tail(path, offset), media_type=outputs.KINDS["run.log"][0], headers=outputs.HEADERS)
 
 

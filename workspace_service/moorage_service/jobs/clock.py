@@ -19,7 +19,7 @@ from moorage.wire import Phase
 from moorage_jobs.errors import ScheduleError
 from moorage_jobs.schedule import FirePlan, overlap_choice, parse, plan_due
 from moorage_service.context import Context
-from moorage_service.jobs import operations, runs, schedules
+from moorage_service.jobs import execution, operations, runs, schedules
 from moorage_service.store.tables import JobRow
 from moorage_service.workloads import lifecycle
 
@@ -46,6 +46,7 @@ class ScheduleClock:
         self._thread.join(timeout=30)
 
     def _loop(self) -> None:
+        execution.remove_leftovers(self._context)
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             try:

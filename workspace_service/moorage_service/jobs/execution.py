@@ -5,6 +5,8 @@ any point. Whatever happens, a run that ends asks its cluster to end in the same
 """
 
 import logging
+from datetime import datetime
+from secrets import token_hex
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -16,7 +18,7 @@ from moorage_jobs.errors import SnapshotMissingError
 from moorage_service.context import Context
 from moorage_service.errors import LimitRefused, ServiceError
 from moorage_service.identity.tokens import issue_token
-from moorage_service.jobs import launch, outputs, own_cluster
+from moorage_service.jobs import launch, outputs, own_cluster, runs, salvage
 from moorage_service.jobs.ending import Ending, ending_of
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
@@ -37,6 +39,9 @@ from moorage_spawners.launch import LaunchError, Observation
 log = logging.getLogger(__name__)
 
 REFUSED = "limit.refused"
+INSTANCE = token_hex(8)  # of this service process
+_START_LEASE_S = 30.0
+_OVERDUE_S = 300.0  # beyond a run's own limit: its runner should have ended it long ago
 _STOP_EXTRA_S = 15.0  # beyond the platform's grace: interrupting, saving and sending what was done
 
 
@@ -163,6 +168,8 @@ def _start_when_ready(context: Context, run_id: str) -> None:
                 session, workload, Phase.STARTING, now=context.clock(), code="run.waits-for-cluster", reason=reason
             )
             return
+        if not _claim_start(workload, context.clock()):
+            return
         to_start = _to_start(session, context, workload, run, version)
     try:
         context.processes.start(launch.prepare(context, to_start))
@@ -174,6 +181,15 @@ def _start_when_ready(context: Context, run_id: str) -> None:
         if workload.target == "running":
             lifecycle.enter(session, workload, Phase.STARTING, now=context.clock(), code="run.starting")
     context.wakeup.notify()
+
+
+def _claim_start(workload: WorkloadRow, now: datetime) -> bool:
+    """A lease on starting this run, so that two services at once do not fill its folder; False while another holds it."""
+    holder, until = workload.details.get("starting") or (INSTANCE, 0.0)
+    if holder != INSTANCE and until > now.timestamp():
+        return False
+    workload.details = {**workload.details, "starting": (INSTANCE, now.timestamp() + _START_LEASE_S)}
+    return True
 
 
 def _to_start(
@@ -210,7 +226,7 @@ def _to_start(
 
 def _attend(context: Context, workload: WorkloadRow, seen: Observation) -> None:
     """The runner is there: it runs, or it is on its way out."""
-    if workload.target == "gone" or seen.state == "lost":
+    if workload.target == "gone" or seen.state == "lost" or _overdue(context, workload):
         context.processes.stop(workload.id, grace_s=context.settings.stop_grace_s + _STOP_EXTRA_S)
         return
     if workload.phase != Phase.RUNNING.value and seen.state == "running":
@@ -220,17 +236,42 @@ def _attend(context: Context, workload: WorkloadRow, seen: Observation) -> None:
                 lifecycle.enter(session, row, Phase.RUNNING, now=context.clock(), code="run.running")
 
 
+def _overdue(context: Context, workload: WorkloadRow) -> bool:
+    """The runner keeps the run's limit by itself; this is for a runner that hangs."""
+    with context.database.read() as session:
+        limit = _rows(session, workload.id)[2].timeout_s
+    if limit is None or workload.ready_at is None:
+        return False
+    return (context.clock() - workload.ready_at).total_seconds() > limit + _OVERDUE_S
+
+
 def _conclude(context: Context, run_id: str, seen: Observation) -> None:
     """The runner is gone, and all that it started. What it left is kept, its folder removed, the run ended."""
-    outputs.keep_log(context.settings, run_id, context.processes.log_path(run_id, launch.ROLE))
-    launch.remove(context.settings, run_id)
+    settings = context.settings
+    salvage.outputs_of(settings, run_id)
+    outputs.keep_log(settings, run_id, context.processes.log_path(run_id, launch.ROLE))
+    last = salvage.progress_of(settings, run_id)
     with context.database.begin() as session:
         workload, run, _ = _rows(session, run_id)
+        if last is not None:
+            runs.keep_progress(session, run_id, last)
         run.exit_code = seen.exit_code
         ending = ending_of(seen, run.progress, stop_asked=workload.target == "gone", asked_why=workload.reason)
         _end_in(session, context, workload, run, ending)
+    launch.remove(settings, run_id)
     context.processes.forget(run_id)
     context.wakeup.notify()
+
+
+def remove_leftovers(context: Context) -> None:
+    """Removes scratch folders of runs that ended just before the service did. Called once, as the service starts."""
+    there = {path.name for path in (context.settings.state / "scratch").glob("run-*")}
+    with context.database.read() as session:
+        query = select(WorkloadRow.id).where(WorkloadRow.id.in_(there), WorkloadRow.ended_at.is_not(None))
+        ended = list(session.scalars(query))
+    for run_id in ended:
+        launch.remove(context.settings, run_id)
+        context.processes.forget(run_id)
 
 
 def _end_unstarted(context: Context, run_id: str) -> None:

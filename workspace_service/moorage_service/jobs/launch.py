@@ -19,6 +19,7 @@ from moorage_service.settings import Settings
 from moorage_spawners.launch import Identity, ProcessSpec
 
 ROLE = "runner"
+OUTPUTS = "outputs"  # below the scratch folder: where the runner writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +62,20 @@ def prepare(context: Context, run: RunToStart) -> ProcessSpec:
     order = RunOrder(
         notebook=run.notebook,
         folder=str(top / "source"),
-        output=str(top / "outputs"),
+        output=str(top / OUTPUTS),
         kernel_argv=[str(_python(context.settings, run)), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         parameters=_passed(run, json.loads(files[run.notebook])),
         secrets=sorted(run.secrets),
         timeout_s=run.timeout_s,
+        report_patience_s=context.settings.run_report_s,
     )
     order_file = top / "order.json"
     order_file.write_text(order.to_json())
     order_file.chmod(0o600)
-    for name in ("home", "outputs"):
+    for name in ("home", OUTPUTS):
         (top / name).mkdir(mode=0o700)
     if run.uid is not None:
-        for path in (order_file, top / "home", top / "outputs", top):  # the folder itself last
+        for path in (order_file, top / "home", top / OUTPUTS, top):  # the folder itself last
             os.chown(path, run.uid, run.uid)
     return ProcessSpec(
         workload_id=run.run_id,

@@ -21,6 +21,7 @@ from moorage_service.jobs.problems import as_service_errors
 from moorage_service.ledger.resources import of_size
 from moorage_service.projects.access import find_project
 from moorage_service.settings import Settings
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import (
     JobRow,
     JobVersionRow,
@@ -131,6 +132,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
         if made is not None:
             return made
         project = _project(session, caller, request)
+        lock(session, [f"jobs:{project.id}"])  # names and numbers of versions
         job = _job_of_promotion(session, context, caller, project, promotion.name)
         pins = promotion.pins(_environment(project), _cluster(session, context, project, promotion))
         _add_version(session, context, caller, job, pins, request.git_commit)

@@ -102,6 +102,13 @@ def keep_log(settings: Settings, run_id: str, log: Path) -> None:
         upload.abandon()
 
 
+def size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def tail(path: Path, offset: int, most: int = 4 << 20) -> bytes:
     """At most `most` bytes from `offset` on; nothing where the file or that part of it is not there yet."""
     try:

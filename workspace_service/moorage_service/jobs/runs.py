@@ -1,5 +1,6 @@
 """Runs: made by hand or by a schedule, listed, and what their runners report."""
 
+import json
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from moorage_service.workloads import operations as workloads
 MOST_WAITING = 50
 _MOST_CELLS = 5_000
 _TEXT, _TRACE = 2_000, 20_000
+_LONGEST_PARAMETERS = 64 << 10
 
 
 def start(context: Context, caller: Caller, job_id: str, request: wire.RunRequest, *, key: str | None = None) -> str:
@@ -37,6 +39,7 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
         access.require_editor(session, caller, job)
         version = _version(session, job, request.version)
         declared = [codec.parse(wire.Parameter, one) for one in version.parameters]
+        _check_length(request.parameters)
         with as_service_errors():
             values = job_parameters.validate(declared, request.parameters)
         if len(operations.going_on(session, job)) >= MOST_WAITING:
@@ -58,6 +61,14 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
         )
     context.wakeup.notify()
     return workload.id
+
+
+def _check_length(parameters: dict[str, Any]) -> None:
+    if len(json.dumps(parameters)) > _LONGEST_PARAMETERS:
+        raise BadRequest(
+            f"parameters: they are longer than {_LONGEST_PARAMETERS} bytes. Give the path of a file instead of its content.",
+            field="parameters",
+        )
 
 
 def add(
@@ -143,8 +154,14 @@ def cancel(context: Context, caller: Caller, run_id: str) -> RunRow:
 
 
 def report(context: Context, caller: Caller, run_id: str, progress: wire.RunProgress) -> None:
-    """Keeps what the run's own runner says, unless something newer is known."""
+    """What the run's own runner says."""
     require_own(caller, run_id)
+    with context.database.begin() as session:
+        keep_progress(session, run_id, progress)
+
+
+def keep_progress(session: Session, run_id: str, progress: wire.RunProgress) -> None:
+    """Keeps a report within bounds, unless something newer is known."""
     cells = [replace(cell, source=cell.source[:200]) for cell in progress.cells[:_MOST_CELLS]]
     kept = replace(
         progress,
@@ -153,12 +170,9 @@ def report(context: Context, caller: Caller, run_id: str, progress: wire.RunProg
         error_value=(progress.error_value or "")[:_TEXT] or None,
         traceback=(progress.traceback or "")[-_TRACE:] or None,
     )
-    with context.database.begin() as session:
-        run = session.get(RunRow, run_id)
-        if run is None:
-            raise NotFound(f"There is no run {run_id!r}.")
-        if run.progress is None or run.progress.get("sequence", 0) < progress.sequence:
-            run.progress = asdict(kept)
+    run = session.get_one(RunRow, run_id)
+    if run.progress is None or run.progress.get("sequence", 0) < progress.sequence:
+        run.progress = asdict(kept)
 
 
 def require_own(caller: Caller, run_id: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from moorage import wire
 from moorage.wire import codec
 from moorage_jobs import schedule as schedules
+from moorage_jobs.errors import ScheduleError
 from moorage_service.clock import optional_text, to_text
 from moorage_service.identity.callers import Caller
 from moorage_service.jobs import outputs
@@ -32,12 +33,19 @@ def job_view(
         stage=cast(Any, job.stage),
         run_as=session.get_one(UserRow, job.run_as).hub_name,
         schedule=schedule,
-        schedule_words=None if schedule is None else schedules.parse(schedule.cron, schedule.timezone).words,
+        schedule_words=None if schedule is None else _words(schedule),
         next_fire_at=optional_text(job.next_fire_at),
         version=None if active is None else version_view(session, active),
         versions=[version_view(session, row) for row in versions] if with_versions else [],
         last_run=None if last is None else run_view(session, settings, last),
     )
+
+
+def _words(schedule: wire.Schedule) -> str | None:
+    try:
+        return schedules.parse(schedule.cron, schedule.timezone).words
+    except ScheduleError:  # a time zone that this machine's data does not have any more
+        return None
 
 
 def versions_of(session: Session, job: JobRow) -> list[JobVersionRow]:
