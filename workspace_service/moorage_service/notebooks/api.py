@@ -35,12 +35,12 @@ def start(context: Ctx, caller: RequireUser, slug: str, size: Size) -> dict[str,
 
 def start_server(context: Ctx, caller: Caller, slug: str, size: Size) -> None:
     """Raises Forbidden for a caller whose credential can't act at the hub (a notebook's own token)."""
+    with context.database.read() as session:
+        find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
     if caller.hub_token is None:
         raise Forbidden(
             "A notebook's own token can't start notebooks. Use the portal, or a token from the hub's token page."
         )
-    with context.database.read() as session:
-        find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
     of_size(size)
     options = {"project": slug, "cpu": size.cpu, "memory": size.memory, "gpu": size.gpu, "gpu_type": size.gpu_type}
     context.hub.start_server(caller.name, slug, options, token=caller.hub_token)
