@@ -11,6 +11,7 @@ from types import FrameType
 
 import httpx
 
+from moorage_hub.build_news import BuildNews
 from moorage_hub.children import MOST_AT_START, Census, Child
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.settings import HubSettings
@@ -66,6 +67,7 @@ class Supervisor:
         self.say = say
         self.census = Census(settings.state)
         self.children = [service_child(settings, environ), hub_child(settings, environ)]
+        self._news = BuildNews(settings.state)
         self._stopping = False
         self._lock = -1
 
@@ -122,6 +124,8 @@ class Supervisor:
         """Until a signal. Raises ChildFailed when one of them cannot be kept up."""
         pids: list[int | None] = []
         while not self._stopping:
+            for line in self._news.lines():
+                self.say(f"  Project environment: {line}")
             for child in self.children:
                 child.check()
             now = [child.process.pid if child.process is not None else None for child in self.children]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage_hub import children
+from moorage_hub.build_news import BuildNews
 from moorage_hub.children import Census, Child
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.settings import load
@@ -121,3 +122,17 @@ def test_the_service_is_told_where_it_is(state: Path) -> None:
     assert found.env["MOORAGE_SERVICE_PORT"] == str(settings.service_port)
     assert found.env["MOORAGE_SERVICE_CLIENT_WHEEL"] == "/wheels/moorage.whl"
     assert found.env["MOORAGE_SERVICE_UV"] == "/mine/uv"  # what the admin says wins
+
+
+def test_the_first_build_is_told_by_its_milestones(state: Path) -> None:
+    news = BuildNews(state)
+    (state / "logs" / "builds").mkdir()
+    log = state / "logs" / "builds" / "bu-1.log"
+    log.write_text("Resolving 16 requirements.\n  Resolved 134 packages\n")
+    assert news.lines() == ["Resolving 16 requirements."]
+    log.write_text(log.read_text() + "Environment abc is ready.\n")
+    assert news.lines() == ["Environment abc is ready."]
+    assert news.lines() == []
+    (state / "environments" / "abc").mkdir()
+    (state / "environments" / "abc" / "moorage-environment.json").touch()
+    assert BuildNews(state).lines() == []
