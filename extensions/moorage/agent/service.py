@@ -45,6 +45,9 @@ class Service:
         answer = json.loads(text)
         return AgentOrders(retire=list(answer.get("retire", [])), interval_s=float(answer.get("interval_s", 1.0)))
 
+    def close(self) -> None:
+        self._connection.close()
+
     def _post(self, body: str) -> tuple[int, bytes]:
         try:
             return self._request(body)

@@ -27,7 +27,7 @@ async def forward(websocket: WebSocket, target: URL, headers: Mapping[str, str])
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(RuntimeError):  # closed by the browser already
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # closed by the browser already
             await websocket.close(1000)
 
 
