@@ -46,10 +46,13 @@ class ScheduleClock:
         self._thread.join(timeout=30)
 
     def _loop(self) -> None:
-        execution.remove_leftovers(self._context)
+        tidy = False
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             try:
+                if not tidy:
+                    execution.remove_leftovers(self._context)
+                    tidy = True
                 fire_due(self._context)
                 pause = self._until_next()
             except Exception:
