@@ -118,7 +118,7 @@ class Cluster:
             if narrator is not None:
                 narrator.tell(self._label(), f"{status_line(self._state)} ({show_elapsed(passed)})")
             time.sleep(POLL_S)
-        if narrator is not None and time.monotonic() - start > POLL_S:
+        if narrator is not None and narrator.told:
             narrator.tell("ready", f"{status_line(self._state)} ({show_elapsed(time.monotonic() - start)})")
         return self
 

@@ -3,6 +3,7 @@
 Loaded by `--IPKernelApp.extensions=moorage` on the kernel's command line, or by `%load_ext moorage`.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def marking(magic: Callable[[str], Any], shell: Any) -> Callable[[str], Any]:
     def marked(line: str) -> Any:
         before = set(overlay.packages())
         result = magic(line)
+        importlib.invalidate_caches()  # the overlay's folder may not have been there when Python first looked
         added = [name for name in overlay.packages() if name not in before]
         if added:
             shell.display_pub.publish({"text/plain": overlay.note(added)})

@@ -14,6 +14,11 @@ class Narrator:
         self._handle: Any = None
         self._label: str | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether anything was said yet."""
+        return self._label is not None
+
     def tell(self, label: str, line: str) -> None:
         if self._shell is not None:
             self._display(line)

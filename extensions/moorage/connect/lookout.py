@@ -30,6 +30,10 @@ class Lookout:
         """End it without calling `gone`; returns at once."""
         self._over.set()
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         missed = 0
         while not self._over.wait(self._look_s):

@@ -1,14 +1,15 @@
 """Whether a widget can be shown from this kernel, else why not and what to do."""
 
 import importlib
+from collections.abc import Mapping
 from importlib import metadata
 
-LEAST = {"ipywidgets": (8, 0), "anywidget": (0, 9)}
+LEAST = {"ipywidgets": (8, 1), "anywidget": (0, 9)}
 
 
-def why_no_widget() -> str | None:
+def why_no_widget(needed: Mapping[str, tuple[int, int]] = LEAST) -> str | None:
     """None when it can; else a sentence with the remedy."""
-    for name, least in LEAST.items():
+    for name, least in needed.items():
         wanted = ".".join(str(part) for part in least)
         try:
             importlib.import_module(name)

@@ -15,6 +15,10 @@ class SizingView(anywidget.AnyWidget):
 
     _esm = (_HERE / "sizing.js").read_text(encoding="utf-8")
     _css = (_HERE / "sizing.css").read_text(encoding="utf-8")
+    # The front end comes from the notebook server's environment, this half from the project's: any two releases do, for
+    # nothing but the oldest features is used. Left alone, 0.9 here would refuse 0.11 there.
+    _model_module_version = traitlets.Unicode("*").tag(sync=True)
+    _view_module_version = traitlets.Unicode("*").tag(sync=True)
     view = traitlets.Dict({}).tag(sync=True)
 
     def show(self, view: dict[str, Any]) -> None:
