@@ -19,6 +19,7 @@ from moorage_spawners.readiness import NotReady, free_port, wait_until_ready
 
 ROLE = "server"
 LOG_TAIL = 2000
+READY_POLL_S = 0.02
 
 
 class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyterhub carry no types
@@ -38,6 +39,8 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         self._asked: NotebookOptions | None = None
         self._workload_id = ""
         self._generation = 0
+        self._told_ready = False
+        self._telling: asyncio.Task[None] | None = None
         self._steps: list[tuple[int, str]] = []
         self._step_added = asyncio.Event()
 
@@ -65,7 +68,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         """The server's address, once it answers."""
         asked = self._asked
         assert asked is not None
-        self._steps = []
+        self._steps, self._told_ready = [], False
         self._step(5, f"Asking for {show_cpu(asked.size.cpu)} and {show_memory(asked.size.memory)} in {asked.project}")
         try:
             admission = await self.admissions.admit(self._request(asked))
@@ -79,9 +82,21 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             self.log.warning("%s\n%s", message, self._log_tail())
             await self._observed("failed", message)
             raise SpawnException(message, reason="start", status_code=500) from error
-        await self._observed("ready", url=f"/user/{self.user.escaped_name}/{self.name}/")
         self._step(100, "Ready")
+        self._telling = asyncio.create_task(self._tell_when_ready())
         return url
+
+    async def _tell_when_ready(self) -> None:
+        """The service hears "ready" when the hub's proxy leads to the server, a moment after `start` has returned."""
+        deadline = asyncio.get_running_loop().time() + self.http_timeout
+        while not self.ready and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - the hub tells nobody
+            await asyncio.sleep(READY_POLL_S)
+        await self._tell_ready()
+
+    async def _tell_ready(self) -> None:
+        if self.ready and not self._told_ready:
+            self._told_ready = True
+            await self._observed("ready", url=f"/user/{self.user.escaped_name}/{self.name}/")
 
     def _request(self, asked: NotebookOptions) -> NotebookRequest:
         return NotebookRequest(
@@ -131,6 +146,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         if seen is None:
             return 0
         if not seen.gone:
+            await self._tell_ready()  # once more after a restart of the hub, which may have come in between
             return None
         return seen.exit_code if seen.exit_code is not None else 128 + (seen.signal or 0)
 

@@ -52,6 +52,7 @@ def test_a_notebook_starts_in_its_project_and_survives_the_hub(hub: RunningHub) 
     assert events[-1].get("ready"), words
     assert "Asking for 1 core and 1 GiB in starter" in words
     assert hub.service.requests[-1]["size"] == {"cpu": 1.0, "memory": 1 << 30, "gpu": 0}
+    eventually(lambda: hub.service.observations[-1]["state"] == "ready", what="the service's hearing of it")
     assert [each["state"] for each in hub.service.observations[-2:]] == ["starting", "ready"]
     assert hub.service.observations[-1]["url"] == "/user/admin/starter/"
     with hub.signed_in() as browser:
@@ -62,8 +63,10 @@ def test_a_notebook_starts_in_its_project_and_survives_the_hub(hub: RunningHub) 
         names = [entry["name"] for entry in browser.get("/user/admin/starter/api/contents").json()["content"]]
         assert names == ["hello.txt"]
         (before,) = [seen for seen in hub.processes.observe_all() if not seen.gone]
+        hub.service.observations.clear()
         hub.child.stop()
         hub.start()
+        eventually(lambda: [each["state"] for each in hub.service.observations] == ["ready"], what="hearing it again")
         assert browser.get("/user/admin/starter/api/status").status_code == 200
     (after,) = [seen for seen in hub.processes.observe_all() if not seen.gone]
     assert after.pid == before.pid
