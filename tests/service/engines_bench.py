@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import Any
 
 import httpx
 import uvicorn
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
 from moorage_service.app import create_app
@@ -24,7 +27,7 @@ from moorage_service.clusters.reconcile import step
 from moorage_service.context import Context
 from moorage_service.identity.tokens import issue_token
 from moorage_service.reconciler.loop import make_reconcilers
-from moorage_service.settings import PREFIX
+from moorage_service.settings import PREFIX, Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow
 from moorage_service.workloads import lifecycle
 from tests.images.places import find_uv, open_python
@@ -32,6 +35,19 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ("ray[default]==2.60.0", "dask[dataframe]==2026.8.0", "distributed==2026.8.0", "bokeh>=3.8")
+
+
+@contextmanager
+def open_settings(**given: Any) -> Iterator[Settings]:
+    """Of a machine of 8 cores, with a state folder that clusters' own uids can pass through, which pytest's are not."""
+    state = Path(tempfile.mkdtemp(prefix="mo-"))
+    state.chmod(0o755)
+    ours = {
+        "port": free_port(), "inventory": Inventory(cpu=8, memory=32 << 30, gpus={}), "reconcile_s": 0.2, "hub_token_cache_s": 0,
+        "seed_starter": False, "port_first": 26000, "port_blocks": 20, "scale_idle_s": 2.0,
+    }  # fmt: skip
+    yield Settings(state=state, **{**ours, **given})
+    shutil.rmtree(state, ignore_errors=True)
 
 
 @functools.cache
@@ -144,14 +160,15 @@ def serve(context: Context) -> Iterator[None]:
 
 def furnish(context: Context, environment: Path, owner: str) -> dict[str, str]:
     """A project in this environment, and a ready notebook of `owner` in it: its headers."""
+    return furnish_with(context, environment, packages_of(environment), owner)
+
+
+def furnish_with(context: Context, environment: Path, packages: dict[str, str], owner: str) -> dict[str, str]:
     digest = "engines"
     (context.settings.state / "environments" / digest).symlink_to(environment)
     with context.database.begin() as session:
         now = context.clock()
-        user = session.query(UserRow).filter_by(hub_name=owner).one()
-        session.add(
-            EnvironmentRow(digest=digest, python="3", packages=packages_of(environment), lock="", created_at=now)
-        )
+        session.add(EnvironmentRow(digest=digest, python="3", packages=packages, lock="", created_at=now))
         project = ProjectRow(
             slug="starter",
             name="Starter",
@@ -162,9 +179,15 @@ def furnish(context: Context, environment: Path, owner: str) -> dict[str, str]:
         )
         session.add(project)
         session.flush()
-        notebook = lifecycle.new_workload(
-            session, kind=WorkloadKind.NOTEBOOK, name="starter", owner_id=user.id, project_id=project.id, now=now,
-            phase=Phase.READY, environment=digest, details={"size": {"cpu": 1, "memory": 1 << 30}},
-        )  # fmt: skip
-        session.flush()
-        return {"Authorization": f"Bearer {issue_token(session, notebook)}"}
+        return notebook_of(session, context, owner, project)
+
+
+def notebook_of(session: Session, context: Context, owner: str, project: ProjectRow) -> dict[str, str]:
+    """A ready notebook's row of `owner`: its headers."""
+    user = session.scalars(select(UserRow).where(UserRow.hub_name == owner)).one()
+    notebook = lifecycle.new_workload(
+        session, kind=WorkloadKind.NOTEBOOK, name="starter", owner_id=user.id, project_id=project.id, now=context.clock(),
+        phase=Phase.READY, environment=project.environment, details={"size": {"cpu": 1, "memory": 1 << 30}},
+    )  # fmt: skip
+    session.flush()
+    return {"Authorization": f"Bearer {issue_token(session, notebook)}"}

@@ -11,22 +11,16 @@ from typing import Any
 import pytest
 
 from moorage_service.context import Context
-from moorage_service.settings import Inventory, Settings
-from tests.service.conftest import GIB, Headers
-from tests.service.engines_bench import Bench, engine_environment, free_port, furnish, serve
+from moorage_service.settings import Settings
+from tests.service.conftest import Headers
+from tests.service.engines_bench import Bench, engine_environment, furnish, open_settings, serve
 from tests.waiting import eventually
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    """A state folder that clusters' own uids can pass through, which pytest's are not."""
-    state = Path(tempfile.mkdtemp(prefix="mo-"))
-    state.chmod(0o755)
-    yield Settings(
-        state=state, port=free_port(), inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.2, hub_token_cache_s=0,
-        seed_starter=False, port_first=26000, port_blocks=10, scale_idle_s=2.0,
-    )  # fmt: skip
-    shutil.rmtree(state, ignore_errors=True)
+    with open_settings() as made:
+        yield made
 
 
 @pytest.fixture
