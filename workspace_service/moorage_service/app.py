@@ -13,12 +13,14 @@ from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards
 from moorage_service.clusters import reconcile as clusters
 from moorage_service.context import Context
+from moorage_service.gauges import registry_of
 from moorage_service.identity import api as identity_api
 from moorage_service.identity import oauth
 from moorage_service.jobs import api as jobs_api
 from moorage_service.jobs import execution as runs
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.ledger import api as ledger_api
+from moorage_service.metrics import MeasureRequests
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
 from moorage_service.portal import api as portal_api
@@ -70,6 +72,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         summary="Notebooks, clusters, jobs and limits. Send a hub token or a notebook's own as `Authorization: Bearer TOKEN`.",
     )  # fmt: skip
     app.state.context = context
+    app.add_middleware(MeasureRequests)
     errors.install_handlers(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API)
@@ -77,13 +80,14 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     app.include_router(dashboards.router, prefix=PREFIX)
     app.include_router(portal_api.router, prefix=PREFIX)
     app.router.routes.extend(assets.mounts())
-    app.include_router(_open_routes())
+    app.include_router(_open_routes(context))
     return app
 
 
-def _open_routes() -> APIRouter:
+def _open_routes(context: Context) -> APIRouter:
     """What needs no credential: liveness and metrics. Neither tells anything of anybody."""
     router = APIRouter(include_in_schema=False)
+    registry = registry_of(context)
 
     @router.get(f"{PREFIX}/health")
     def health() -> dict[str, str]:
@@ -91,7 +95,7 @@ def _open_routes() -> APIRouter:
 
     @router.get(f"{PREFIX}/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest() + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @router.get(PREFIX)
     def root() -> RedirectResponse:

@@ -20,6 +20,7 @@ from moorage_jobs.errors import ScheduleError
 from moorage_jobs.schedule import FirePlan, overlap_choice, parse, plan_due
 from moorage_service.context import Context
 from moorage_service.jobs import execution, operations, runs, schedules
+from moorage_service.metrics import FIRED_LATE
 from moorage_service.store.tables import JobRow
 from moorage_service.workloads import lifecycle
 
@@ -155,6 +156,7 @@ def _make_run(session: Session, job: JobRow, schedule: wire.Schedule, fire: date
     workload = runs.add(session, job, version, now=now, trigger="schedule", scheduled_for=fire, waits=waits)
     local = fire.astimezone(parse(schedule.cron, schedule.timezone).zone)
     late = (now - fire).total_seconds()
+    FIRED_LATE.observe(max(0.0, late))
     message = f"Scheduled for {local.isoformat(sep=' ', timespec='minutes')}."
     if late > ON_TIME.total_seconds():
         message += " It was missed then, and is made up for now."

@@ -16,6 +16,7 @@ from moorage_service.ledger import gpus
 from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Held, Owner, Rule, Standing, duration, refuses, standings
 from moorage_service.ledger.resources import COUNTED, Amounts, add, from_units, in_words, in_words_over_time
+from moorage_service.metrics import REFUSED
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import LimitRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
 
@@ -44,6 +45,8 @@ def admit(
     if refusing:
         # The tightest first: what must change the most before this fits.
         worst = min(refusing, key=lambda each: each.left / max(1, lease.amounts[each.rule.resource]))
+        if workload.kind != WorkloadKind.RUN.value:  # a run waits and asks again and again
+            REFUSED.labels(worst.rule.resource).inc()
         raise LimitRefused(refusal(worst, lease.amounts, owner, workload, show_others=show_others))
     if len(lease.devices) < asked.get("gpu", 0):
         raise Conflict(

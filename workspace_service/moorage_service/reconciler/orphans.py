@@ -38,9 +38,8 @@ class Orphans:
         for seen in self._context.processes.observe_all():
             found.setdefault(seen.workload_id, []).append(seen)
         with self._context.database.read() as session:
-            known = dict(
-                session.execute(select(WorkloadRow.id, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found))).tuples()
-            )
+            rows = session.execute(select(WorkloadRow.id, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found)))
+            known = {row.id: row.ended_at for row in rows}
         for workload_id, observed in found.items():
             if workload_id not in known:
                 self._say_unknown(workload_id)

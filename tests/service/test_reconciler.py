@@ -1,0 +1,88 @@
+"""The loop: it wakes at changes, tries again later and later, and tells the owner."""
+
+import threading
+from collections import Counter
+
+from sqlalchemy import select
+
+from moorage.wire import Phase, WorkloadKind
+from moorage_service.context import Context
+from moorage_service.reconciler.loop import TOLD_AFTER, Reconciler
+from moorage_service.reconciler.wakeup import Wakeup
+from moorage_service.store.tables import EventRow, ProjectRow, UserRow, WorkloadRow
+from moorage_service.workloads import lifecycle
+from tests.waiting import eventually
+
+Headers = dict[str, str]
+
+
+def add_notebook(context: Context, project: ProjectRow, name: str = "n") -> str:
+    with context.database.begin() as session:
+        owner = session.scalars(select(UserRow).where(UserRow.hub_name == "ada")).one()
+        row = lifecycle.new_workload(
+            session,
+            kind=WorkloadKind.NOTEBOOK,
+            name=name,
+            owner_id=owner.id,
+            project_id=project.id,
+            now=context.clock(),
+        )
+        return row.id
+
+
+def test_every_live_workload_of_the_kind_is_looked_at_and_no_other(
+    context: Context, project: ProjectRow, ada: Headers
+) -> None:
+    first, second, over = (add_notebook(context, project) for _ in range(3))
+    with context.database.begin() as session:
+        lifecycle.ended(session, session.get_one(WorkloadRow, over), Phase.STOPPED, now=context.clock())
+    seen: list[str] = []
+    Reconciler(context, WorkloadKind.NOTEBOOK, lambda _, workload: seen.append(workload)).run_once()
+    assert sorted(seen) == sorted([first, second])
+    Reconciler(context, WorkloadKind.CLUSTER, lambda _, workload: seen.append(workload)).run_once()
+    assert len(seen) == 2
+
+
+def test_a_step_that_fails_is_tried_again_and_hinders_no_other(
+    context: Context, project: ProjectRow, ada: Headers
+) -> None:
+    bad, good = add_notebook(context, project, "bad"), add_notebook(context, project, "good")
+    seen: Counter[str] = Counter()
+
+    def step(_context: Context, workload: str) -> None:
+        seen[workload] += 1
+        if workload == bad:
+            raise RuntimeError("broken record")
+
+    loop = Reconciler(context, WorkloadKind.NOTEBOOK, step)
+
+    def attempts() -> bool:
+        loop.run_once()
+        return seen[bad] >= TOLD_AFTER
+
+    eventually(attempts, what="three attempts")
+    assert seen[good] > seen[bad]  # the pauses between attempts grow
+    with context.database.read() as session:
+        event = session.scalars(select(EventRow)).one()
+    assert (event.workload_id, event.code) == (bad, "reconcile.trouble")
+    assert "RuntimeError" in event.message
+
+
+def test_a_change_wakes_the_loop_at_once(context: Context, project: ProjectRow, ada: Headers) -> None:
+    context.settings.reconcile_s = 3600
+    seen = threading.Event()
+    loop = Reconciler(context, WorkloadKind.NOTEBOOK, lambda _context, _workload: seen.set())
+    loop.start()
+    try:
+        add_notebook(context, project)
+        context.wakeup.notify()
+        assert seen.wait(30)
+    finally:
+        loop.stop()
+
+
+def test_a_change_between_two_waits_is_not_missed() -> None:
+    wakeup = Wakeup()
+    seen = wakeup.changes
+    wakeup.notify()
+    assert wakeup.wait(seen, timeout_s=3600) == seen + 1
