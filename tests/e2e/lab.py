@@ -25,7 +25,7 @@ class Lab:
 
     def new_notebook(self) -> None:
         """A new notebook from the launcher, with the one kernel there is."""
-        self.page.goto(f"{self.base}lab/tree?reset")
+        self.page.goto(f"{self.base}lab?reset")
         self.page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
         expect(self.notebook).to_be_visible(timeout=START_MS)
         self.wait_idle()
@@ -87,7 +87,7 @@ class Lab:
         self.wait_idle()
 
     def terminal(self) -> "Terminal":
-        self.page.goto(f"{self.base}lab/tree?reset")
+        self.page.goto(f"{self.base}lab?reset")
         expect(self.page.locator(".jp-Launcher")).to_be_visible(timeout=START_MS)
         self.page.locator(".jp-LauncherCard[title='Start a new terminal session']").click()
         panel = self.page.locator(".jp-Terminal-body")

@@ -112,7 +112,8 @@ def test_2_size_create_and_use_a_ray_cluster(lab: Lab, portal: Portal, picture: 
     sizing.get_by_role("button", name="Create").click()
     # The kernel is free while the cluster comes up.
     expect(lab.add_and_run("print(6 * 7)", timeout_ms=10_000)).to_contain_text("42")
-    expect(sizing).to_contain_text("ray 2.", timeout=180_000)
+    expect(sizing.get_by_role("link", name="Open dashboard")).to_be_visible(timeout=180_000)
+    expect(sizing).to_contain_text("ray 2.")
     picture("2-ready", sizing)
     lab.run(lab.cell_with("candidates: int"))
     lab.run(lab.cell_with("cluster.connect()"), timeout_ms=120_000)
@@ -171,7 +172,7 @@ def test_3_a_dask_cluster_over_tls(lab: Lab, portal: Portal, page: Page, picture
     expect(plot.locator("img")).to_be_visible()
     picture("3-dask", plot)
     page.goto(portal.origin + _cluster(portal, "dask")["dashboard"])
-    expect(page.get_by_text("Task Stream").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Processing").first).to_be_visible(timeout=60_000)
     picture("3-dashboard")
     portal.api("DELETE", f"/clusters/{_cluster(portal, 'dask')['id']}")
 
@@ -221,7 +222,7 @@ def test_4_promote_by_the_form_and_see_what_failed(portal: Portal, page: Page, p
     failed = page.get_by_role("region", name="What failed")
     expect(failed).to_contain_text("ValueError", timeout=120_000)
     expect(failed).to_contain_text("asked to fail")
-    expect(failed).to_contain_text("In cell 3")
+    expect(failed).to_contain_text("In cell 4")
     picture("4-failed")
 
 
@@ -302,8 +303,7 @@ def test_6_kernels_clusters_and_schedules_come_back(
     lab.add_and_run("treasure = 'still here'\ncluster = moorage.attach()\ncluster.connect()", timeout_ms=120_000)
     cluster = _cluster(portal)["id"]
     said = installation.interrupt()
-    assert re.search(r"notebook.*starter", said), said
-    assert "cluster" in said, said
+    assert re.search(r"Still running: 1 cluster, 1 notebook", said), said
     page.goto(installation.up())
     expect(page.get_by_role("heading", name="Start a notebook")).to_be_visible()
     lab.open("ray.ipynb")

@@ -238,6 +238,7 @@ def _order(session: Session, context: Context, workload: WorkloadRow, row: Clust
             "USER": owner.hub_name, "LOGNAME": owner.hub_name, "MOORAGE_USER": owner.hub_name, "MOORAGE_PROJECT": project.slug,
             "MOORAGE_PUBLIC_URL": context.settings.public_url,
         },
+        labels={"owner": owner.hub_name, "project": project.slug, "name": workload.name},
         secrets=secrets.values(
             session, context.vault, user_id=owner.id, project_id=project.id, names=workload.details.get("secrets")
         ),

@@ -31,6 +31,7 @@ class Order:
     credentials: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)  # of every process: who it belongs to
     secrets: Mapping[str, str] = field(default_factory=dict)  # the user's, for head and workers
+    labels: Mapping[str, str] = field(default_factory=dict)  # on every process: what a lost database is made anew from
 
 
 class Platform(Protocol):

@@ -62,6 +62,7 @@ class LocalPlatform:
                 cwd=str(folder / "work"),
                 identity=order.identity,
                 size=plan.size,
+                labels={"kind": "cluster", **order.labels},
             )
         )
 
