@@ -239,7 +239,7 @@ def test_a_limit_is_set_for_one_scope(api: FakeServiceApi, moorage: Terminal) ->
     answer(api, "POST", "/limits", {**limit, "text": "ada may hold at most 8 GiB"}, status=201)
     assert moorage("limits", "set", "memory", "8GiB", "--user", "ada", "--window", "7d", "--why", "course") == 0
     assert moorage.sent("POST", "/limits") == {
-        "scope": "user", "name": "ada", "sharing": "each", "resource": "memory", "amount": 2.0**33,
+        "scope": "user", "name": "ada", "sharing": "each", "resource": "memory", "amount": 2.0**33 * 3600,
         "window_s": 604800, "why": "course",
     }  # fmt: skip
     assert "ada may hold at most 8 GiB" in moorage.out

@@ -11,6 +11,7 @@ from moorage.errors import InvalidInput
 from moorage.quantities import show_amount
 from moorage.wire.limits import ScopeKind
 
+HOUR_S = 3600  # the wire counts budgets in seconds, people in hours
 Why = Annotated[str | None, typer.Option(help="The reason; kept in the audit.")]
 
 
@@ -35,12 +36,16 @@ def list_limits() -> None:
 def _show_limits(found: list[wire.Limit]) -> None:
     session().table(
         ["RULE", "USED", "OF", "ID"],
-        [
-            (one.text, show_amount(one.resource, one.used), show_amount(one.resource, one.amount), one.id)
-            for one in found
-        ],
+        [(one.text, _show(one, one.used), _show(one, one.amount), one.id) for one in found],
         empty="There are no limits but the machine itself. Set one: moorage limits set cpu 4 --everyone",
     )
+
+
+def _show(limit: wire.Limit, amount: float) -> str:
+    """A budget is counted in resource-seconds, and shown in hours."""
+    if limit.window_s is None:
+        return show_amount(limit.resource, amount)
+    return f"{show_amount(limit.resource, amount / HOUR_S)}-hours"
 
 
 def set_limit(
@@ -55,7 +60,7 @@ def set_limit(
         bool, typer.Option("--pool", help="One amount shared by all, instead of the amount for each.")
     ] = False,
     window: Annotated[
-        str | None, typer.Option(help="A budget: amount x this time, used within it, such as 7d.")
+        str | None, typer.Option(help="A budget in hours, used within this time: cpu 10 in 7d is 10 cpu-hours.")
     ] = None,
     why: Why = None,
 ) -> None:
@@ -74,7 +79,7 @@ def set_limit(
         name=name,
         sharing="pool" if pool or machine else "each",
         resource=resource,
-        amount=parse_amount(resource, amount),
+        amount=parse_amount(resource, amount) * (1 if window is None else HOUR_S),
         window_s=None if window is None else parse_duration(window, "window"),
         why=why,
     )
