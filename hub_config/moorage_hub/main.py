@@ -48,11 +48,21 @@ def login_link(settings: HubSettings) -> str:
     return f"{settings.public_url}/hub/login-once?{urlencode({'nonce': nonce})}"
 
 
+def new_users(settings: HubSettings) -> dict[str, str]:
+    """Lists those of `users` in the settings who are not listed yet; their passwords."""
+    if settings.authenticator != BUILT_IN:
+        return {}
+    accounts = Accounts(settings.state, settings.user)
+    return {name: accounts.add(name) for name in settings.users if accounts.get(name) is None}
+
+
 @app.command()
 def up(state: State = None) -> None:
     """Start service, hub and proxy; stay until Ctrl-C. Notebooks, clusters and runs outlive this command."""
     settings = settings_of(state)
     with Supervisor(settings, os.environ, typer.echo) as supervisor:
+        for name, password in new_users(settings).items():
+            typer.echo(f"Added the user {name} of settings.yaml. Their password, shown this once: {password}")
         supervisor.say("Starting service, hub and proxy")
         supervisor.start()
         typer.echo(f"\nMoorage runs at {settings.public_url}. Open this link to log in as {settings.user}, once:\n")

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from moorage_hub.accounts import Accounts
 from moorage_hub.errors import BadAccount
 from moorage_hub.login_links import LoginLinks
-from moorage_hub.main import app
+from moorage_hub.main import app, new_users
+from moorage_hub.settings import load
 
 
 @pytest.fixture
@@ -97,6 +98,15 @@ def test_the_command_lists_and_adds_users(state: Path) -> None:
     listed = runner.invoke(app, ["user", "list", "--state", str(state)])
     assert listed.output.splitlines() == ["admin (admin)", "ada"]
     assert runner.invoke(app, ["user", "remove", "ada", "--state", str(state)]).exit_code == 0
+
+
+@pytest.mark.usefixtures("as_root")
+def test_users_of_the_settings_are_added_once(state: Path) -> None:
+    settings = load(state, users=["ada"], user="owner")
+    passwords = new_users(settings)
+    assert list(passwords) == ["ada"]
+    assert Accounts(state, "owner").check("ada", passwords["ada"])
+    assert new_users(settings) == {}
 
 
 def test_a_login_link_is_used_up_by_one_of_many(state: Path) -> None:

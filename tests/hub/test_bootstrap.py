@@ -3,18 +3,21 @@
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bootstrap.__main__ import main, refuse_second
 from bootstrap.environments import OWN, remove_unused
-from bootstrap.interpreter import Interpreter, all_can_read, ask, choose
+from bootstrap.interpreter import Interpreter, all_can_read, ask, choose, copied
 from bootstrap.lock import GROUPS, TOOLS, is_current
 from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
 from bootstrap.trust import trust_the_machine
+from bootstrap.uv_tool import find_pip
 from tests.waiting import eventually
 
 LOCKS = [ROOT / "locks" / f"{name}.txt" for name in (*GROUPS, *TOOLS)]
@@ -88,6 +91,36 @@ def test_no_interpreter_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr("bootstrap.interpreter.ask", lambda _path: old)
     with pytest.raises(SetupError, match="No Python from"):
         choose(Places(tmp_path))
+
+
+def test_a_python_without_pip_is_a_sentence_where_apt_may_not_help(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bootstrap.uv_tool._works", lambda _argv: False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SetupError, match=r"neither pip nor ensurepip.*apt-get install python3-venv"):
+        find_pip(Places(tmp_path))
+
+
+def test_a_private_interpreter_is_copied_to_where_all_can_read_it(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="moorage-python-") as folder:
+        own = ask(Path(sys.executable).resolve())
+        assert own is not None
+        prefix = tmp_path / "private"  # a small one: its program, its library and nothing else
+        (prefix / "bin").mkdir(parents=True)
+        (prefix / "lib").mkdir()
+        program = prefix / "bin" / f"python{own.version[0]}.{own.version[1]}"
+        shutil.copy(own.path.resolve(), program)
+        unwanted = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__", "test", "config-*")
+        shutil.copytree(own.stdlib, prefix / "lib" / own.stdlib.name, ignore=unwanted, symlinks=False)
+        private = Interpreter(program, own.version, prefix, prefix / "lib" / own.stdlib.name)
+        Path(folder).chmod(0o755)
+        found = copied(private, Places(Path(folder)))
+        assert found.path.is_relative_to(folder)
+        assert found.stdlib.is_relative_to(folder)
+        assert all_can_read(found.path)
+        assert all_can_read(found.stdlib / "os.py")
+        assert copied(private, Places(Path(folder))) == found
 
 
 def test_nothing_is_set_up_anew_below_a_running_moorage(tmp_path: Path) -> None:
