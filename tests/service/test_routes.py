@@ -37,6 +37,7 @@ OPEN = {
     f"{PREFIX}",
     f"{PREFIX}/health",
     f"{PREFIX}/metrics",
+    f"{PREFIX}/moorage.schema.json",
     f"{PREFIX}/oauth_callback",
     f"{PREFIX}/sign-out",
     f"{PREFIX}/static",

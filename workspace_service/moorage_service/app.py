@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import RedirectResponse
 
 from moorage.wire import WorkloadKind
+from moorage_images.schema import published
 from moorage_service import __version__, errors
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards
@@ -85,7 +86,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
 
 
 def _open_routes(context: Context) -> APIRouter:
-    """What needs no credential: liveness and metrics. Neither tells anything of anybody."""
+    """What needs no credential: liveness, metrics, the schema of moorage.yaml. None tells anything of anybody."""
     router = APIRouter(include_in_schema=False)
     registry = registry_of(context)
 
@@ -96,6 +97,10 @@ def _open_routes(context: Context) -> APIRouter:
     @router.get(f"{PREFIX}/metrics")
     def metrics() -> Response:
         return Response(generate_latest() + generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get(f"{PREFIX}/moorage.schema.json")
+    def manifest_schema() -> Response:
+        return Response(published(), media_type="application/schema+json")
 
     @router.get(PREFIX)
     def root() -> RedirectResponse:

@@ -95,16 +95,11 @@ def holds(workload: wire.Workload) -> str:
 def schema() -> None:
     """Where the schema of moorage.yaml is, for editors."""
     now = session()
-    base = (now.url or now.around.api_url or "").rstrip("/")
-    address = now.around.link("/services/moorage/moorage.schema.json") or f"{base}/moorage.schema.json"
-    if not address.startswith("http"):
-        address = f"{base}/moorage.schema.json"
-    now.result(
-        {"schema": address},
-        lambda: now.say(
-            f"{address}\nFirst line of moorage.yaml, for editors:\n# yaml-language-server: $schema={address}"
-        ),
-    )
+    address = f"{now.service_url()}/moorage.schema.json"
+    if now.url is None and now.around.public_url is not None:
+        address = f"{now.around.public_url.rstrip('/')}/services/moorage/moorage.schema.json"
+    first = f"# yaml-language-server: $schema={address}"
+    now.result({"schema": address}, lambda: now.say(f"{address}\nFirst line of moorage.yaml, for editors:\n{first}"))
 
 
 def list_secrets() -> None:

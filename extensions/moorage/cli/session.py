@@ -17,7 +17,7 @@ from rich.text import Text
 from moorage.call import Call
 from moorage.client import Client
 from moorage.environment import Surroundings, surroundings
-from moorage.errors import InvalidInput, LimitRefused, MoorageError
+from moorage.errors import BadRequest, InvalidInput, LimitRefused, MoorageError
 from moorage.wire import codec
 
 T = TypeVar("T")
@@ -49,6 +49,12 @@ class Session:
         if self._client is None:
             self._client = Client.here(self.url, self.token, self.around)
         return self._client.send(call)
+
+    def service_url(self) -> str:
+        """The service's address, without a slash at the end."""
+        if self._client is None:
+            self._client = Client.here(self.url, self.token, self.around)
+        return self._client.url
 
     def project(self, given: str | None) -> str | None:
         """The project that was named, else this notebook's."""
@@ -114,7 +120,7 @@ class Session:
             self.err.file.write(json.dumps({"error": body}, indent=2, ensure_ascii=False) + "\n")
         else:
             self.err.print(error.message, markup=False, style="red" if self.err.is_terminal else None)
-        return 2 if isinstance(error, InvalidInput) else 1
+        return 2 if isinstance(error, InvalidInput | BadRequest) else 1
 
     def pause(self) -> None:
         """Between two looks at something that is followed."""
