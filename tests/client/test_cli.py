@@ -217,6 +217,14 @@ def test_a_run_is_followed_to_its_failure(api: FakeServiceApi, moorage: Terminal
     assert "Failed in cell 2: ZeroDivisionError: division by zero" in moorage.out
 
 
+def test_a_runs_cells_are_counted_without_those_of_text(api: FakeServiceApi, moorage: Terminal) -> None:
+    cells = [{"index": index, "state": "completed", "source": f"step {index}"} for index in (1, 3)]
+    answer(api, "GET", "/runs/r1", {**RUN, "phase": "succeeded", "reason": "It ran to its end.", "cells": cells})
+    assert moorage("run", "show", "r1", "--follow") == 0
+    assert "[1/2] step 1\n[2/2] step 3" in moorage.err
+    assert "Run r1: succeeded. It ran to its end.\n" in moorage.out
+
+
 def test_outputs_are_saved_and_never_outside(api: FakeServiceApi, moorage: Terminal, tmp_path: Path) -> None:
     answer(api, "GET", "/runs/r1", {**RUN, "outputs": ["notebook.html", "../evil"]})
     answer(api, "GET", "/runs/r1/outputs/notebook.html", b"<html>")

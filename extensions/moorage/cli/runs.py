@@ -68,10 +68,10 @@ def follow(now: Session, run: wire.Run) -> None:
         if run.reason != reason:
             reason = run.reason
             now.hint(f"{run.phase}: {reason}" if reason else str(run.phase))
-        for cell in run.cells:
+        for number, cell in enumerate(run.cells, 1):  # `index` counts the notebook's cells of text, too
             if cell.index not in said and cell.state != "pending":
                 said.add(cell.index)
-                now.hint(f"[{cell.index + 1}/{len(run.cells)}] {cell.source}")
+                now.hint(f"[{number}/{len(run.cells)}] {cell.source}")
         if run.phase.ended:
             break
         now.pause()
@@ -105,7 +105,7 @@ def _show_end(now: Session, run: wire.Run) -> None:
         if run.traceback:
             now.say(run.traceback.rstrip("\n"))
     elif run.phase.ended:
-        now.say(f"Run {run.id} has {run.phase}{f': {run.reason}' if run.reason else ''}.")
+        now.say(f"Run {run.id}: {run.phase}. {run.reason or ''}".rstrip())
     if run.outputs:
         now.say(f"Outputs: {', '.join(run.outputs)}. Get them: moorage run outputs {run.id} --to FOLDER")
 
