@@ -51,12 +51,12 @@ def open_settings(**given: Any) -> Iterator[Settings]:
 
 
 @functools.cache
-def engine_environment() -> Path:
-    """An environment with both engines and our client, as a project would have it; built once and kept for later runs.
+def engine_environment(*more: str) -> Path:
+    """An environment with both engines, `more` packages and our client, as a project would have it; built once and kept.
 
     It lies where every uid can read it, for clusters run as their users.
     """
-    digest = hashlib.sha256(json.dumps(ENGINES).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps((*ENGINES, *more)).encode()).hexdigest()[:12]
     root = Path("/tmp") if os.geteuid() == 0 else Path.home() / ".cache"
     kept = root / f"moorage-test-engines-{os.getuid()}-{digest}"
     root.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,12 @@ def engine_environment() -> Path:
         if not (kept / "ready").exists():
             shutil.rmtree(kept, ignore_errors=True)
             _run("venv", "-q", "--python", str(open_python()), str(kept))
-            _run("pip", "install", "-q", "--compile-bytecode", "--python", str(kept / "bin" / "python"), *ENGINES)
+            _run(
+                "pip", "install", "-q", "--compile-bytecode", "--python", str(kept / "bin" / "python"), *ENGINES, *more
+            )
             (kept / "ready").touch()
+        # Sealed by its name: a service that sweeps half-built environments leaves this one alone.
+        (kept / "moorage-environment.json").write_text(json.dumps({"digest": digest, "packages": packages_of(kept)}))
         site = next((kept / "lib").glob("python*/site-packages"))
         # From the checkout, so that the agent is the one under test.
         shutil.copytree(ROOT / "extensions" / "moorage", site / "moorage", dirs_exist_ok=True)

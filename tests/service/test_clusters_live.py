@@ -102,7 +102,7 @@ def test_a_ray_cluster_lives_from_request_to_end(bench: Bench) -> None:
     ended = bench.stop(cluster)
     assert ended["phase"] == "stopped"
     assert ended["holds"] == {}
-    assert bench.context.processes.observe(cluster) == []
+    eventually(lambda: not bench.context.processes.observe(cluster), what="tidying up")
     assert "==> head <==" in bench.log(cluster)
 
 

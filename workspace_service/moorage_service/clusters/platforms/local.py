@@ -89,8 +89,10 @@ class LocalPlatform:
         kept = self._kept(cluster_id)
         if text and not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            part = kept.with_suffix(".part")
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(text)
+            part.rename(kept)
         self._processes.forget(cluster_id)
         shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
 
