@@ -82,3 +82,18 @@ def test_the_state_folder_keeps_to_the_service_what_is_the_services(tmp_path: Pa
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     context.hub.close()
     context.database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("reconcile_s: 0", "reconcile_s"),
+        ("stop_grace_s: -1", "stop_grace_s"),
+        ("session_s: .nan", "session_s"),
+        ("uid_first: 0", "uid_first"),
+        ("builder_uid_first: 61005", "builder_uid_first"),
+    ],
+)
+def test_settings_that_can_not_work_are_refused(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        load(state=write(tmp_path, f"service: {{{text}}}"))

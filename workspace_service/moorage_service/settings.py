@@ -3,16 +3,22 @@
 Environment variables are `MOORAGE_SERVICE_<NAME>`; they win over the file. Durations are in seconds.
 """
 
+import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
 PREFIX = "/services/moorage"
+
+
+MAY_BE_ZERO = frozenset(
+    {"hub_token_cache_s", "session_check_s", "stop_grace_s", "schedule_grace_s", "scale_idle_s", "run_report_s"}
+)
 
 
 class SettingsError(Exception):
@@ -113,6 +119,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # The file comes in as keyword arguments (see `load`), so the environment must win over them.
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        for name, value in self:
+            if name.endswith("_s") and not (math.isfinite(value) and value >= (0 if name in MAY_BE_ZERO else 0.01)):
+                raise ValueError(f"{name}: {value} is no duration; give seconds above 0")
+        if self.uid_first < 1000 or self.uid_count < 1:
+            raise ValueError("uid_first, uid_count: leave the uids below 1000 to the system, and set at least 1 aside")
+        if self.uid_first <= self.builder_uid_first < self.uid_first + self.uid_count:
+            raise ValueError("builder_uid_first: it lies among the users' uids; builds need uids of their own")
+        return self
 
     @property
     def secrets(self) -> Path:
