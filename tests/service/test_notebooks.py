@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from moorage_service.context import Context
 from moorage_service.notebooks import reconcile
@@ -241,3 +242,26 @@ def test_starting_from_the_portal_asks_the_hub_with_the_users_own_token(desk: De
     assert hub.servers["ada", "starter"]["project"] == "starter"
     again = desk.client.post("/api/v1/projects/starter/notebook", headers=desk.ada, json={"cpu": 1, "memory": GIB})
     assert again.status_code == 202
+
+
+def test_a_start_that_admission_would_refuse_is_refused_before_the_hub_is_asked(
+    desk: Desk, hub: FakeHub, project: ProjectRow
+) -> None:
+    path = "/api/v1/projects/starter/notebook"
+    answer = desk.client.post(path, headers=desk.ada, json={"cpu": 100, "memory": GIB})
+    assert (answer.status_code, answer.json()["code"]) == (409, "limit_refused")
+    assert answer.json()["message"].startswith("Refused by the limit that this machine can lend at most 8 cpu at once")
+    with desk.context.database.begin() as session:
+        session.get_one(ProjectRow, project.id).environment = None
+    answer = desk.client.post(path, headers=desk.ada, json={"cpu": 1, "memory": GIB})
+    assert (answer.status_code, answer.json()["code"]) == (409, "environment_missing")
+    assert not hub.servers
+    with desk.context.database.read() as session:
+        assert session.scalars(select(WorkloadRow)).all() == []
+
+
+def test_a_start_while_an_earlier_one_holds_the_room_is_left_to_the_spawner(desk: Desk, hub: FakeHub) -> None:
+    assert desk.admit(size={"cpu": 8, "memory": GIB}).status_code == 201
+    path = "/api/v1/projects/starter/notebook"
+    assert desk.client.post(path, headers=desk.ada, json={"cpu": 8, "memory": GIB}).status_code == 202
+    assert ("ada", "starter") in hub.servers

@@ -35,9 +35,29 @@ def admit(
 
     `show_others`: the refusal names other owners' workloads too (admins). Raises LimitRefused; nothing is written then.
     """
+    _lock(session, owner_of(session, workload.owner_id, workload.project_id))
+    lease = check(session, capacity, workload, amounts, now=now, show_others=show_others)
+    session.flush()
+    reservation = ReservationRow(
+        workload_id=workload.id, user_id=workload.owner_id, project_id=workload.project_id, amounts=lease.amounts,
+        gpus=lease.devices, lease_expires_at=now + timedelta(seconds=lease_s), created_at=now,
+    )  # fmt: skip
+    session.add(reservation)
+    return reservation
+
+
+def check(
+    session: Session,
+    capacity: Capacity,
+    workload: WorkloadRow,
+    amounts: Amounts,
+    *,
+    now: datetime,
+    show_others: bool = False,
+) -> gpus.Lease:
+    """What `admit` would lease at this moment; raises as it does. Reserves nothing, and `workload` need not be in the session."""
     owner = owner_of(session, workload.owner_id, workload.project_id)
     asked = add(amounts, {COUNTED[WorkloadKind(workload.kind)]: 1})
-    _lock(session, owner)
     every = rules(session, capacity) + gpus.absent_types(capacity, asked)
     found = standings(every, owner, holdings(session, now=now), now)
     lease = gpus.choose(capacity, _taken_gpus(session), asked, found)
@@ -53,13 +73,7 @@ def admit(
             "A GPU that should be free is still in use by a workload that ends. Try again in a few seconds.",
             code="gpu_busy",
         )
-    session.flush()
-    reservation = ReservationRow(
-        workload_id=workload.id, user_id=workload.owner_id, project_id=workload.project_id, amounts=lease.amounts,
-        gpus=lease.devices, lease_expires_at=now + timedelta(seconds=lease_s), created_at=now,
-    )  # fmt: skip
-    session.add(reservation)
-    return reservation
+    return lease
 
 
 def bind(session: Session, workload_id: str) -> None:

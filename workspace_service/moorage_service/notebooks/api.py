@@ -6,7 +6,6 @@ from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, Noteb
 from moorage_service.context import Ctx
 from moorage_service.errors import Forbidden
 from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
-from moorage_service.ledger.resources import of_size
 from moorage_service.notebooks import operations
 from moorage_service.projects.access import find_project
 from moorage_service.workloads import operations as workloads
@@ -34,14 +33,14 @@ def start(context: Ctx, caller: RequireUser, slug: str, size: Size) -> dict[str,
 
 
 def start_server(context: Ctx, caller: Caller, slug: str, size: Size) -> None:
-    """Raises Forbidden for a caller whose credential can't act at the hub (a notebook's own token)."""
+    """Raises what admission would, and Forbidden for a credential that can't act at the hub (a notebook's own token)."""
     with context.database.read() as session:
         find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
     if caller.hub_token is None:
         raise Forbidden(
             "A notebook's own token can't start notebooks. Use the portal, or a token from the hub's token page."
         )
-    of_size(size)
+    operations.refuse_at_once(context, caller.user_id, caller.admin, slug, size)
     options = {"project": slug, "cpu": size.cpu, "memory": size.memory, "gpu": size.gpu, "gpu_type": size.gpu_type}
     context.hub.start_server(caller.name, slug, options, token=caller.hub_token)
 

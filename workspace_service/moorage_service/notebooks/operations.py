@@ -71,6 +71,21 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
     return answer
 
 
+def refuse_at_once(context: Context, user_id: str, admin: bool, slug: str, size: Size) -> None:
+    """Raises what admission would at this moment: the hub answers a start before its spawner asks, so a refusal comes too late.
+
+    Nothing while an earlier notebook of the project ends: the spawner waits for it, and for what it gives back.
+    """
+    amounts = of_size(size)
+    with context.database.read() as session:
+        project = find_project(session, slug, user_id=user_id, admin=admin, at_least="editor")
+        _environment_of(project)
+        if _alive(session, user_id, project.id) is not None:
+            return
+        notebook = WorkloadRow(kind=WorkloadKind.NOTEBOOK.value, name=slug, owner_id=user_id, project_id=project.id)
+        admission.check(session, context.capacity, notebook, amounts, now=context.clock(), show_others=admin)
+
+
 def _environment_of(project: ProjectRow) -> str:
     if project.environment is None:
         raise Conflict(
@@ -82,20 +97,24 @@ def _environment_of(project: ProjectRow) -> str:
 
 
 def _refuse_second(session: Session, user: UserRow, project: ProjectRow) -> None:
-    other = session.scalar(
-        select(WorkloadRow).where(
-            WorkloadRow.kind == "notebook",
-            WorkloadRow.owner_id == user.id,
-            WorkloadRow.project_id == project.id,
-            WorkloadRow.ended_at.is_(None),
-        )
-    )
+    other = _alive(session, user.id, project.id)
     if other is None:
         return
     # The hub asks again only when its own server is gone: what is left of the old one ends first.
     raise Conflict(
         f"Your earlier notebook of project {project.slug!r} is still {other.phase}. Start again in a few seconds.",
         code="notebook_exists",
+    )
+
+
+def _alive(session: Session, user_id: str, project_id: str) -> WorkloadRow | None:
+    return session.scalar(
+        select(WorkloadRow).where(
+            WorkloadRow.kind == "notebook",
+            WorkloadRow.owner_id == user_id,
+            WorkloadRow.project_id == project_id,
+            WorkloadRow.ended_at.is_(None),
+        )
     )
 
 
