@@ -1,30 +1,20 @@
 """Runs from end to end: the real service over HTTP, real processes, the real runner, real kernels."""
 
 import os
-import shutil
-import socket
-import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-import uvicorn
 from sqlalchemy import select
 
-from moorage_service.app import STEPS, create_app
-from moorage_service.context import Context, make_context
-from moorage_service.identity.hub import HubClient
-from moorage_service.jobs.clock import ScheduleClock
-from moorage_service.reconciler.loop import Reconciler, make_reconcilers
-from moorage_service.settings import Inventory, Settings
+from moorage_service.context import Context
+from moorage_service.settings import Settings
 from moorage_service.store.tables import ProjectRow, SecretRow
-from tests.fakes.hub import FakeHub
-from tests.service.conftest import GIB, Headers
-from tests.service.jobs_bench import API, held, make_environment, notebook, outputs_folder, promotion
+from tests.service.conftest import Headers
+from tests.service.engines_bench import open_settings
+from tests.service.jobs_bench import held, make_environment, notebook, outputs_folder
+from tests.service.runs_bench import Service
 from tests.waiting import eventually
 
 CANARY = "kanarienvogel-4711"
@@ -32,85 +22,8 @@ CANARY = "kanarienvogel-4711"
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    """A state folder that users' uids can pass through, as an installed one is; and a port that is free."""
-    folder = Path(tempfile.mkdtemp(prefix="moorage-runs-", dir="/tmp"))
-    folder.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield Settings(
-        state=folder, port=port, inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.1, run_report_s=5,
-        hub_token_cache_s=0, seed_starter=False, stop_grace_s=2,
-    )  # fmt: skip
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def context(settings: Settings, hub: FakeHub) -> Iterator[Context]:
-    made = make_context(settings)
-    token_file = settings.secrets / "service-to-hub"
-    token_file.write_text(hub.service_token)
-    client = HubClient(settings.hub_api_url, token_file, cache_s=0, transport=hub.transport())
-    made.hub.close()
-    yield replace(made, hub=client)
-    client.close()
-    made.database.close()
-
-
-class Service:
-    """The service over HTTP, with the loops that runs need; builds of environments are not among them."""
-
-    def __init__(self, context: Context, ada: Headers) -> None:
-        self.context = context
-        self.http = httpx.Client(base_url=context.settings.url + API, headers=ada, trust_env=False, timeout=30)
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
-        self._loops: list[Reconciler | ScheduleClock] = []
-
-    def start(self) -> None:
-        settings = self.context.settings
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(self.context, background=False),
-                host=settings.host,
-                port=settings.port,
-                log_level="warning",
-            )
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        eventually(lambda: self._server is not None and self._server.started, what="the service")
-        self._loops = [*make_reconcilers(self.context, STEPS), ScheduleClock(self.context)]
-        for loop in self._loops:
-            loop.start()
-
-    def stop(self) -> None:
-        assert self._server is not None
-        assert self._thread is not None
-        for loop in self._loops:
-            loop.stop()
-        self._server.should_exit = True
-        self._thread.join(30)
-
-    def promote(self, content: bytes, **more: Any) -> Any:
-        answer = self.http.post("/jobs", json=promotion(content, **more))
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    def start_run(self, job: Any, **parameters: Any) -> str:
-        answer = self.http.post(f"/jobs/{job['id']}/runs", json={"parameters": parameters})
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
-
-    def run(self, run_id: str) -> Any:
-        return self.http.get(f"/runs/{run_id}").json()
-
-    def until(self, run_id: str, *phases: str, within: float = 60) -> Any:
-        eventually(lambda: self.run(run_id)["phase"] in phases, within=within, what=f"{run_id} in {phases}")
-        return self.run(run_id)
-
-    def output(self, run_id: str, name: str) -> httpx.Response:
-        return self.http.get(f"/runs/{run_id}/outputs/{name}")
+    with open_settings(reconcile_s=0.1, run_report_s=5, stop_grace_s=2) as made:
+        yield made
 
 
 @pytest.fixture
@@ -119,11 +32,7 @@ def service(context: Context, people: dict[str, Headers], project: ProjectRow) -
     made = Service(context, people["ada"])
     made.start()
     yield made
-    made.stop()
-    for seen in context.processes.observe_all():
-        context.processes.stop(seen.workload_id, grace_s=0)
-    eventually(lambda: all(one.gone for one in context.processes.observe_all()), what="the end of all processes")
-    made.http.close()
+    made.close()
 
 
 def test_a_run_executes_in_the_project_environment_under_its_users_uid_and_leaves_its_outputs(

@@ -1,26 +1,15 @@
 """Runs with a cluster of their own: real Ray and Dask, admitted together, gone afterwards whatever happens."""
 
-import hashlib
-import json
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from moorage_service.context import Context, make_context
-from moorage_service.identity.hub import HubClient
-from moorage_service.settings import Inventory, Settings
-from tests.fakes.hub import FakeHub
-from tests.images.places import find_uv, open_python
-from tests.service.conftest import GIB, Headers
-from tests.service.engines_bench import ENGINES, ROOT, free_port, furnish
+from moorage_service.context import Context
+from moorage_service.settings import Settings
+from tests.service.conftest import Headers
+from tests.service.engines_bench import engine_environment, furnish, open_settings
 from tests.service.jobs_bench import held, notebook
-from tests.service.test_runs import Service
+from tests.service.runs_bench import Service
 from tests.waiting import eventually
 
 SUM = {
@@ -35,70 +24,23 @@ SUM = {
 }
 
 
-@pytest.fixture(scope="session")
-def environment() -> Path:
-    """What a project's environment holds: both engines, a kernel and our client. Built once, and kept beside the caches."""
-    packages = (*ENGINES, "ipykernel>=7", "ipywidgets>=8.1", "anywidget>=0.9", "httpx>=0.27", "pyyaml", "rich", "typer")
-    digest = hashlib.sha256(json.dumps(packages).encode()).hexdigest()[:12]
-    top = Path("/tmp") if os.geteuid() == 0 else Path.home() / ".cache"
-    kept = top / f"moorage-test-project-{os.getuid()}-{digest}"
-    uv = str(find_uv())
-    if not (kept / "ready").exists():
-        shutil.rmtree(kept, ignore_errors=True)
-        subprocess.run(
-            [uv, "venv", "-q", "--python", str(open_python()), str(kept)], check=True, timeout=120, umask=0o022
-        )
-        install = [
-            uv,
-            "pip",
-            "install",
-            "-q",
-            "--compile-bytecode",
-            "--python",
-            str(kept / "bin" / "python"),
-            *packages,
-        ]
-        subprocess.run(install, check=True, timeout=900, umask=0o022)
-        (kept / "ready").touch()
-    site = next((kept / "lib").glob("python*/site-packages"))
-    shutil.copytree(ROOT / "extensions" / "moorage", site / "moorage", dirs_exist_ok=True)
-    return kept
+# What a notebook needs beside the engines: a kernel, and what our client stands on.
+KERNEL = ("ipykernel>=7", "ipywidgets>=8.1", "anywidget>=0.9", "httpx>=0.27", "pyyaml", "rich", "typer")
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    folder = Path(tempfile.mkdtemp(prefix="mo-", dir="/tmp"))
-    folder.chmod(0o755)
-    yield Settings(
-        state=folder, port=free_port(), inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}), reconcile_s=0.2,
-        hub_token_cache_s=0, seed_starter=False, port_first=27000, port_blocks=4,
-    )  # fmt: skip
-    shutil.rmtree(folder, ignore_errors=True)
+    with open_settings(port_first=27000, port_blocks=4) as made:
+        yield made
 
 
 @pytest.fixture
-def context(settings: Settings, hub: FakeHub) -> Iterator[Context]:
-    made = make_context(settings)
-    token_file = settings.secrets / "service-to-hub"
-    token_file.write_text(hub.service_token)
-    client = HubClient(settings.hub_api_url, token_file, cache_s=0, transport=hub.transport())
-    made.hub.close()
-    yield replace(made, hub=client)
-    client.close()
-    made.database.close()
-
-
-@pytest.fixture
-def service(context: Context, people: dict[str, Headers], environment: Path) -> Iterator[Service]:
-    furnish(context, environment, "ada")
+def service(context: Context, people: dict[str, Headers]) -> Iterator[Service]:
+    furnish(context, engine_environment(*KERNEL), "ada")
     made = Service(context, people["ada"])
     made.start()
     yield made
-    made.stop()
-    for seen in context.processes.observe_all():
-        context.processes.stop(seen.workload_id, grace_s=0)
-    eventually(lambda: all(one.gone for one in context.processes.observe_all()), what="the end of all processes")
-    made.http.close()
+    made.close()
 
 
 def clusters(service: Service) -> set[str]:
