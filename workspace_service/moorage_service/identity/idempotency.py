@@ -19,11 +19,12 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_lengt
 def recall(session: Session, *, user_id: str, action: str, key: str | None) -> str | None:
     """The id that this key made before, in the write transaction in which it would be made now.
 
-    Call it first in the transaction: the same request that comes twice at once waits here for its twin.
+    Call it first in the transaction, with a key or without: a user's creates wait for each other, so that names stay theirs
+    alone and the same request that comes twice at once makes one thing.
     """
+    lock(session, [f"creates:{user_id}"])
     if key is None:
         return None
-    lock(session, [f"creates:{user_id}"])
     row = session.get(IdempotencyRow, (user_id, action, key))
     return None if row is None else row.result
 

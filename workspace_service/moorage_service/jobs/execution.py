@@ -18,6 +18,7 @@ from moorage_jobs.errors import SnapshotMissingError
 from moorage_service.context import Context
 from moorage_service.errors import LimitRefused, ServiceError
 from moorage_service.identity.tokens import issue_token
+from moorage_service.identity.users import gid_of
 from moorage_service.jobs import launch, outputs, own_cluster, runs, salvage
 from moorage_service.jobs.ending import Ending, ending_of
 from moorage_service.ledger import admission
@@ -204,6 +205,7 @@ def _to_start(
         token=issue_token(session, workload),
         user=user.hub_name,
         uid=user.uid,
+        gid=gid_of(user),
         project=session.get_one(ProjectRow, workload.project_id).slug,
         environment=version.environment,
         source=version.source,

@@ -31,6 +31,7 @@ class RunToStart:
     token: str
     user: str
     uid: int | None
+    gid: int | None
     project: str
     environment: str
     source: str
@@ -58,7 +59,7 @@ def prepare(context: Context, run: RunToStart) -> ProcessSpec:
     remove(context.settings, run.run_id)
     files = snapshot.SnapshotStore(context.settings.state / "snapshots" / "sources").get(run.source)
     top.mkdir(mode=0o700)
-    snapshot.unpack(files, top / "source", uid=run.uid, gid=run.uid)
+    snapshot.unpack(files, top / "source", uid=run.uid, gid=run.gid)
     order = RunOrder(
         notebook=run.notebook,
         folder=str(top / "source"),
@@ -74,9 +75,9 @@ def prepare(context: Context, run: RunToStart) -> ProcessSpec:
     order_file.chmod(0o600)
     for name in ("home", OUTPUTS):
         (top / name).mkdir(mode=0o700)
-    if run.uid is not None:
+    if run.uid is not None and run.gid is not None:
         for path in (order_file, top / "home", top / OUTPUTS, top):  # the folder itself last
-            os.chown(path, run.uid, run.uid)
+            os.chown(path, run.uid, run.gid)
     return ProcessSpec(
         workload_id=run.run_id,
         generation=run.generation,
@@ -84,7 +85,7 @@ def prepare(context: Context, run: RunToStart) -> ProcessSpec:
         argv=(_server_python(context.settings), "-I", "-m", "moorage_jobs.runner", str(order_file)),
         env=_environment(context.settings, run, top / "home"),
         cwd=str(top),
-        identity=Identity(uid=run.uid, gid=run.uid, home=str(top / "home")),
+        identity=Identity(uid=run.uid, gid=run.gid, home=str(top / "home")),
         size=codec.parse(Size, run.size),
         labels={"owner": run.user, "project": run.project, "kind": "run"},
     )

@@ -2,7 +2,7 @@
 
 On SQLite a write transaction holds the one write lock from its beginning, so these change nothing there. On PostgreSQL they are rows,
 taken in sorted order. Who takes more than one set in a transaction takes them in this order, or two may wait for each other:
-`creates:<user>`, then `users`, then `notebook:<user>:<project>`, then the scopes of an admission.
+`creates:<user>`, then `jobs:<project>`, `users`, `notebook:<user>:<project>` or `limits`, then the scopes of an admission.
 """
 
 from collections.abc import Iterable
