@@ -48,7 +48,7 @@ def create(
 @router.get("/{cluster_id}")
 def show(request: Request, context: Ctx, caller: PageUser, cluster_id: str) -> Response:
     cluster = clusters.show(context, caller, cluster_id)
-    log = "" if cluster.ended_at else clusters.read_log(context, caller, cluster_id)[-_LONGEST_LOG:]
+    log = clusters.read_log(context, caller, cluster_id)[-_LONGEST_LOG:]
     return render.page(
         request, caller, "cluster.html", live=None if cluster.ended_at else 1, cluster=cluster, log=log,
         mine=caller.name == cluster.owner,

@@ -53,6 +53,10 @@ document.addEventListener("change", (event) => {
   if (event.target.dataset.submit !== undefined) event.target.form.requestSubmit();
 });
 
+// Good news is read once; on a page that goes on by itself it would soon be wrong.
+if (document.body.dataset.live) setTimeout(() => document.querySelector(".flash.good[role=status]")?.remove(), 12000);
+for (const log of document.querySelectorAll("pre.log[tabindex]:not(.trace)")) log.scrollTop = log.scrollHeight;
+
 startClocks();
 keepFields();
 coupleSizes();
