@@ -129,7 +129,8 @@ class Cluster:
         Doing it again gives the same connection. Raises EngineMissing, VersionMismatch or ConnectRefused.
         """
         self.wait(timeout)
-        return connect.connect(self.id, self.name, self._client.send(calls.attach_cluster(self.id)))
+        attach = self._client.send(calls.attach_cluster(self.id))
+        return connect.connect(self.id, self.name, attach, self.dashboard)
 
     def stop(self, *, wait: bool = False, timeout: float = 120.0) -> None:
         """Disconnect this kernel and stop the cluster. One that is gone already is no error.

@@ -1,4 +1,4 @@
-"""Connecting this process to a cluster: `connect(cluster_id, name, attach)` gives the engine's own object."""
+"""Connecting this process to a cluster: `connect(cluster_id, name, attach, dashboard)` gives the engine's own object."""
 
 from typing import Any
 
@@ -7,15 +7,16 @@ from moorage.errors import ConnectRefused
 from moorage.wire import Attach
 
 
-def connect(cluster_id: str, name: str, attach: Attach) -> Any:
+def connect(cluster_id: str, name: str, attach: Attach, dashboard: str | None = None) -> Any:
     """Ray: the context of `ray.init`; Dask: a `distributed.Client`. The same again while it is connected already.
 
-    Raises the ClusterErrors of `moorage.errors`: EngineMissing, VersionMismatch, ConnectRefused.
+    `dashboard` is its address for a browser, for what the engine's own object shows. Raises the ClusterErrors of
+    `moorage.errors`: EngineMissing, VersionMismatch, ConnectRefused.
     """
     if attach.engine == "ray":
-        return ray_driver.connect(cluster_id, name, attach)
+        return ray_driver.connect(cluster_id, name, attach, dashboard)
     if attach.engine == "dask":
-        return dask_client.connect(cluster_id, name, attach)
+        return dask_client.connect(cluster_id, name, attach, dashboard)
     raise ConnectRefused(
         f"Cluster {name} runs {attach.engine}, which this release of moorage does not know. "
         "Rebuild the project to renew the client."

@@ -16,7 +16,7 @@ _lock = threading.RLock()
 _clients: dict[str, Any] = {}
 
 
-def connect(cluster_id: str, name: str, attach: Attach) -> Any:
+def connect(cluster_id: str, name: str, attach: Attach, dashboard: str | None = None) -> Any:
     """A `distributed.Client` of the cluster, set as the default; the same one again while it is connected.
 
     Raises EngineMissing and ConnectRefused; differing versions only warn, as Dask itself does.
@@ -29,6 +29,9 @@ def connect(cluster_id: str, name: str, attach: Attach) -> Any:
         warning = preflight.dask_warning(name, attach, local)
         if warning is not None:
             warnings.warn(warning, stacklevel=3)
+        if dashboard is not None:  # a template to Dask, shown by the client; its own address is for nobody's browser
+            link = dashboard.replace("{", "{{").replace("}", "}}")
+            importlib.import_module("dask").config.set({"distributed.dashboard.link": link})
         security = None
         if attach.tls_ca is not None:
             security = distributed.Security(

@@ -27,7 +27,7 @@ _lock = threading.RLock()
 _now: _Connection | None = None
 
 
-def connect(cluster_id: str, name: str, attach: Attach) -> Any:
+def connect(cluster_id: str, name: str, attach: Attach, dashboard: str | None = None) -> Any:
     """The context of `ray.init`, connected to the cluster; the same one again while it is connected already.
 
     Another Moorage cluster is let go first. Raises EngineMissing, VersionMismatch, ConnectRefused.
@@ -49,6 +49,8 @@ def connect(cluster_id: str, name: str, attach: Attach) -> Any:
         local = preflight.Local(python=platform.python_version(), engine=ray.__version__)
         way = preflight.choose_ray_way(name, attach, local, probed)
         _set_credential(attach)
+        if dashboard is not None:
+            os.environ["RAY_OVERRIDE_DASHBOARD_URL"] = dashboard  # its own address would ask for the token
         address = attach.address if way == "native" else attach.client_address
         try:
             context = ray.init(address=address, logging_level="warning")
