@@ -127,9 +127,12 @@ def remove_unused(places: Places) -> None:
     """Removes older versions that nothing runs from any more."""
     present = {(places.environment(name)).resolve() for name in OWN}
     running = _command_lines()
-    for folder in (places.state / "platform").iterdir():
-        if folder.resolve() not in present and f"/{folder.name}/" not in running:
-            shutil.rmtree(folder, ignore_errors=True)
+    folders = list((places.state / "platform").iterdir())
+    unused = [each for each in folders if each.resolve() not in present and f"/{each.name}/" not in running]
+    if unused:
+        with step(f"Removing what nothing runs from any more: {', '.join(folder.name for folder in unused)}"):
+            for folder in unused:
+                shutil.rmtree(folder, ignore_errors=True)
     newest = sorted(places.wheels.iterdir(), key=lambda folder: folder.stat().st_mtime)
     for folder in newest[:-KEPT_WHEELS]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -165,9 +165,8 @@ def what_goes_on(state: Path) -> str:
 def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) -> None:
     """Ends hub, proxy, service and every workload, by pid. What is not there is no error."""
     census = Census(settings.state)
-    census.end(["supervisor"], within_s=60)
-    ended = census.end()
-    say(f"Stopped {', '.join(ended)}" if ended else "Hub, proxy and service are stopped")
+    ended = [*census.end(["supervisor"], within_s=60), *census.end()]
+    say("Stopped hub, proxy and service" if ended else "Hub, proxy and service were not running")
     processes = LocalProcesses(settings.state / "workloads")
     workloads = running(settings.state)
     for seen in workloads:

@@ -108,7 +108,7 @@ def test_down_ends_workloads_and_what_goes_on_names_them(state: Path) -> None:
     assert what_goes_on(state).startswith("Still running: 2 clusters, 1 notebook.")
     said: list[str] = []
     end_everything(load(state), said.append)
-    assert said == ["Hub, proxy and service are stopped", "Stopped 3 workloads"]
+    assert said == ["Hub, proxy and service were not running", "Stopped 3 workloads"]
     end_everything(load(state), said.append)
     assert said[-1] == "No workload was running"
 
