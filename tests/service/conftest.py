@@ -26,6 +26,7 @@ from tests.service import postgres
 
 Headers = dict[str, str]
 ENVIRONMENT = "sha256-0123456789abcdef"
+PACKAGES = {"ray": "2.60.0", "aiohttp-cors": "0.8", "distributed": "2026.8.0", "bokeh": "3.9"}
 GIB = 1 << 30
 
 
@@ -132,9 +133,7 @@ def project(context: Context) -> ProjectRow:
     """`starter`, open to all, with an environment's row (nothing on disk)."""
     with context.database.begin() as session:
         session.add(
-            EnvironmentRow(
-                digest=ENVIRONMENT, python="3.11.2", packages={"ray": "2.60.0"}, lock="", created_at=context.clock()
-            )
+            EnvironmentRow(digest=ENVIRONMENT, python="3.11.2", packages=PACKAGES, lock="", created_at=context.clock())
         )
         session.add(
             ProjectRow(
