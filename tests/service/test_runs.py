@@ -97,6 +97,8 @@ def test_a_secret_reaches_the_run_by_reference_and_appears_nowhere(service: Serv
     run_id = service.start_run(service.promote(notebook(*cells), secrets=["API_KEY"]))
     run = service.until(run_id, "succeeded", "failed")
     assert run["reason"] == "Cell 2 failed: ValueError: ***."
+    scratch = context.settings.state / "scratch" / run_id
+    eventually(lambda: not scratch.exists() and not context.processes.observe(run_id), what="nothing left")
     kept = [file.read_text() for file in outputs_folder(context, run_id).iterdir()]
     assert any(f"{len(CANARY) + 7} *** False" in text for text in kept)
     everything = [str(run), *kept, *(file.read_text(errors="replace") for file in _files(context.settings.state))]
