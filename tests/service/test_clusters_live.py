@@ -1,6 +1,8 @@
 """Clusters from their request to their end: real processes, real Ray and Dask, the real agent, over real HTTP."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage_service.context import Context
-from moorage_service.settings import Settings
+from moorage_service.settings import PREFIX, Settings
 from tests.service.conftest import Headers
 from tests.service.engines_bench import Bench, engine_environment, furnish, open_settings, serve
 from tests.waiting import eventually
@@ -91,11 +93,24 @@ with Client(os.environ["ADDRESS"], security=security) as client:
 """
 
 
+def look(bench: Bench, path: str) -> str:
+    """What the owner sees at a path below the origin."""
+    answer = bench.http.get(path.removeprefix(PREFIX), headers=bench.headers)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def cluster_nodes(answer: str) -> int:
+    return sum(1 for node in json.loads(answer)["data"]["summary"] if node["raylet"]["state"] == "ALIVE")
+
+
 def test_a_ray_cluster_lives_from_request_to_end(bench: Bench) -> None:
     cluster = bench.create(engine="ray", max_workers=2)
     ready = bench.wait(cluster, "ready")
     assert ready["workers"] == 1
     assert ready["versions"]["ray"] == "2.60.0"
+    assert "<title>Ray Dashboard</title>" in look(bench, ready["dashboard"])
+    assert cluster_nodes(look(bench, f"{ready['dashboard']}nodes?view=summary")) == 2
     assert drive(bench, cluster, RAY_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
     assert drive(bench, cluster, RAY_DRIVER.format(seconds=2, tasks=10)) == "2\n"
     eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")
@@ -110,6 +125,9 @@ def test_a_dask_cluster_lives_from_request_to_end(bench: Bench) -> None:
     cluster = bench.create(engine="dask", max_workers=2)
     ready = bench.wait(cluster, "ready")
     assert ready["versions"]["distributed"] == "2026.8.0"
+    script = re.search(r'src="([^"]+/bokeh.min.js[^"]*)"', look(bench, ready["dashboard"]))
+    assert script is not None
+    assert "Bokeh" in look(bench, script[1])
     assert drive(bench, cluster, DASK_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
     assert drive(bench, cluster, DASK_DRIVER.format(seconds=1, tasks=14)) == "2\n"
     eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")

@@ -1,6 +1,7 @@
 """What every part of the service is given: settings, store, processes, clock, keys, the hub. Made once, in `main`."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -27,6 +28,7 @@ class Context:
     hub: HubClient
     capacity: Capacity
     clock: Clock = utc_now
+    started_at: datetime = field(default_factory=utc_now)  # of this process: before, nobody could be heard
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
     cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
 

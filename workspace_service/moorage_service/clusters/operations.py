@@ -241,7 +241,10 @@ def _project(session: Session, caller: Caller, slug: str | None) -> ProjectRow:
     if slug is None and caller.project_id is not None:
         slug = session.get_one(ProjectRow, caller.project_id).slug
     if slug is None:
-        raise BadRequest("project: say which project the cluster is for, by its slug (with `moorage`: --project SLUG).", field="project")
+        raise BadRequest(
+            "project: say which project the cluster is for, by its slug (with `moorage`: --project SLUG).",
+            field="project",
+        )
     return find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
 
 

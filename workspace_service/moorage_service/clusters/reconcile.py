@@ -158,7 +158,7 @@ def _run(session: Session, context: Context, workload: WorkloadRow, row: Cluster
     fleet = scaling.fill(fleet, spec, devices, now.timestamp())
     agent, row.scale = _agent(session, workload, {**row.scale, **fleet.to_store()}, gone, now)
     row.target_workers = fleet.target
-    _note_silence(session, workload, row, now)
+    _note_silence(session, workload, row, now, context.started_at)
     order = _order(session, context, workload, row, spec)
     alive = {each.role for each in seen if not each.gone}
     actions = Actions(order=order)
@@ -215,10 +215,12 @@ def _agent(
     return f"agent-{number + 1}", {**scale, "agent": number + 1, "agent_not_before": now.timestamp() + pause}
 
 
-def _note_silence(session: Session, workload: WorkloadRow, row: ClusterRow, now: datetime) -> None:
+def _note_silence(
+    session: Session, workload: WorkloadRow, row: ClusterRow, now: datetime, listening_since: datetime
+) -> None:
     if workload.phase != Phase.READY.value or row.reported_at is None:
         return
-    if (now - row.reported_at).total_seconds() > SILENT_S:
+    if (now - max(row.reported_at, listening_since)).total_seconds() > SILENT_S:
         reason = f"Nothing was heard of it for {SILENT_S:.0f} s, though its processes run. It is ready again once its agent reports."
         lifecycle.enter(session, workload, Phase.STARTING, now=now, code="cluster.silent", reason=reason)
 
