@@ -65,7 +65,8 @@ def installed(folder: Path) -> dict[str, str]:
 
 def sweep(root: Path) -> list[str]:
     """Removes what a killed build left half made; answers the names. Only while no build runs."""
-    left = [folder for folder in root.iterdir() if folder.is_dir() and not (folder / RECORD).exists()]
+    folders = [folder for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink()]  # a link is not ours
+    left = [folder for folder in folders if not (folder / RECORD).exists()]
     for folder in left:
         remove(folder)
     return [folder.name for folder in left]

@@ -32,8 +32,4 @@ def cancel(context: Ctx, caller: PageUser, run_id: str) -> Response:
 
 
 def _end_of_log(context: Context, caller: Caller, run_id: str) -> str:
-    end, offset = b"", 0
-    while piece := bytes(jobs.log(context, caller, run_id, offset=offset).body):
-        offset += len(piece)
-        end = (end + piece)[-_LONGEST_LOG:]
-    return end.decode(errors="replace")
+    return bytes(jobs.log(context, caller, run_id, last=_LONGEST_LOG).body).decode(errors="replace")
