@@ -6,10 +6,12 @@ import sys
 
 import uvicorn
 from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from moorage_service.app import create_app
 from moorage_service.context import make_context
 from moorage_service.settings import SettingsError, load
+from moorage_service.store.migrations import SchemaError
 
 
 def main() -> None:
@@ -20,7 +22,10 @@ def main() -> None:
         settings = load()
     except (ValidationError, SettingsError) as error:
         sys.exit(f"moorage-service: the settings can't be used. {error}")
-    context = make_context(settings)
+    try:
+        context = make_context(settings)
+    except (SchemaError, OSError, ArgumentError, OperationalError) as error:
+        sys.exit(f"moorage-service: it can't start. {error}")
     # Access lines would hold one-use codes and fill the disk with agents' reports.
     uvicorn.run(
         create_app(context),

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
-from moorage_service.store.tables import Table
+from moorage_service.store import migrations
 
 
 class Database:
@@ -29,8 +29,9 @@ class Database:
         self._read = sessionmaker(self.engine, expire_on_commit=False)
 
     def migrate(self) -> None:
-        """Brings the schema to this program's version."""
-        Table.metadata.create_all(self.engine)
+        """Brings the schema to this program's version. Raises SchemaError for a database that is not ours, or of a newer version."""
+        with self.engine.execution_options(moorage_write=True).begin() as connection:
+            migrations.upgrade(connection)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    MetaData,
     String,
     Text,
     TypeDecorator,
@@ -50,7 +51,17 @@ class Moment(TypeDecorator[datetime]):
 Counter = BigInteger().with_variant(Integer, "sqlite")
 
 
+# Every constraint has a name, so that a migration can speak of it, on SQLite as well.
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
 class Table(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMES)
     type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, list[Any]: JSON}
 
 
@@ -180,8 +191,6 @@ class JobRow(Table):
     run_as: Mapped[str] = mapped_column(ForeignKey("users.id"))
     schedule: Mapped[dict[str, Any] | None]
     next_fire_at: Mapped[datetime | None] = mapped_column(index=True)
-    claimed_by: Mapped[str | None] = mapped_column(String(80))
-    claim_expires_at: Mapped[datetime | None]
     archived: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
 
@@ -220,7 +229,6 @@ class RunRow(Table):
     scheduled_for: Mapped[datetime | None]
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     cluster_id: Mapped[str | None] = mapped_column(String(40))
-    attempt: Mapped[int] = mapped_column(default=1)
     progress: Mapped[dict[str, Any] | None]
     exit_code: Mapped[int | None]
     outcome: Mapped[str | None] = mapped_column(String(12))  # the phase it ends in, once its process is gone
