@@ -42,7 +42,7 @@ class Child:
         with _private_log(self.log) as log:
             self.process = subprocess.Popen(
                 self.argv, env=dict(self.env), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                start_new_session=True, umask=0o077,
             )  # fmt: skip
 
     def check(self, most: int = MOST_RESTARTS) -> None:

@@ -15,7 +15,7 @@ from moorage_spawners.admission import Admissions, Refused
 from moorage_spawners.home import CopyFailed, prepare_home
 from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
 from moorage_spawners.options import BadOption, NotebookOptions, read_options
-from moorage_spawners.readiness import NotReady, free_port, wait_until_ready
+from moorage_spawners.readiness import NotReady, check_owner, free_port, wait_until_ready
 
 ROLE = "server"
 LOG_TAIL = 2000
@@ -121,6 +121,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         self._step(60, "Waiting for the notebook server to answer")
         url = f"http://{self.ip}:{self.port}"
         await wait_until_ready(f"{url}{self.server.base_url}api", self._observe, within=self.start_timeout)
+        check_owner(self.port, identity.uid)
         return url
 
     def _process(self, admission: NotebookAdmission, identity: Identity, size: Size, folder: str) -> ProcessSpec:

@@ -94,6 +94,14 @@ def test_the_servers_process_is_the_users_and_has_its_variables(hub: RunningHub)
     hub.stop_notebook(token)
 
 
+def test_what_the_hub_writes_is_the_hubs_alone(hub: RunningHub) -> None:
+    for folder in ("database", "secrets", "logs", "workloads"):
+        for path in (hub.state / folder, *(hub.state / folder).rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path
+    for path in (hub.state / "jupyter").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+
+
 def test_project_files_are_copied_once(hub: RunningHub) -> None:
     token = hub.portal_token()
     assert hub.start_notebook(token)[-1].get("ready")

@@ -1,5 +1,6 @@
 """Real processes under real shims."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from moorage.wire.workloads import Size
 from moorage_spawners.launch import Identity, LocalProcesses, Observation, OtherGenerationError, ProcessSpec
-from moorage_spawners.shim import cgroups, tree
+from moorage_spawners.shim import tree
 from tests.waiting import eventually
 
 OWN = Identity(None, None, "/tmp")
@@ -226,6 +227,15 @@ def test_forget_removes_only_what_is_gone(processes: LocalProcesses) -> None:
     assert processes.observe_all() == []
 
 
+def test_one_role_is_forgotten_beside_others_that_run(processes: LocalProcesses) -> None:
+    processes.start(spec("sleep 1000"))
+    processes.start(spec("exit 0", role="other"))
+    eventually(lambda: any(each.gone for each in processes.observe("wl")), what="the end of the other")
+    processes.forget("wl", role="main")
+    processes.forget("wl", role="other")
+    assert [(each.role, each.state) for each in processes.observe("wl")] == [("main", "running")]
+
+
 @pytest.mark.parametrize("name", ["", "../up", "A", "a/b", "."])
 def test_names_that_could_leave_the_folder_are_refused(processes: LocalProcesses, name: str) -> None:
     with pytest.raises(ValueError, match="lower-case"):
@@ -262,11 +272,22 @@ def test_sizes_bind_or_the_page_says_that_they_do_not(processes: LocalProcesses)
 
 
 def test_groups_are_removed_with_their_workload(processes: LocalProcesses) -> None:
-    before = cgroups.create("test-left", 1.0, 1 << 30)
-    cgroups.remove(before.folders)
     processes.start(spec("sleep 1000", size=Size(cpu=1, memory=1 << 30)))
-    folders = [folder.replace("test-left", "wl.main.1") for folder in before.folders]
+    (record,) = processes.root.glob("wl/main/1/record.json")
+    folders = json.loads(record.read_text())["cgroups"]
+    assert bool(folders) or processes.limits_enforced() is not None
     assert all(os.path.isdir(folder) for folder in folders)
     processes.stop("wl")
     gone(processes)
     assert not any(os.path.exists(folder) for folder in folders)
+
+
+def test_two_installations_do_not_end_each_others_workloads(processes: LocalProcesses, tmp_path: Path) -> None:
+    other = LocalProcesses(tmp_path / "other")
+    processes.start(spec("sleep 1000"))
+    theirs = other.start(spec("sleep 1000"))
+    processes.stop("wl", grace_s=0)
+    gone(processes)
+    assert tree.started(theirs.pid or 0) is not None
+    other.stop("wl", grace_s=0)
+    gone(other)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -24,6 +25,10 @@ def locked(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _place(path: Path) -> str:
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
 
 
 class ProcessFolder:
@@ -57,7 +62,8 @@ class ProcessFolder:
             "identity": asdict(spec.identity),
             "size": None if spec.size is None else asdict(spec.size),
             "labels": dict(spec.labels),
-            "cookie": f"{spec.workload_id}/{spec.role}/{spec.generation}",
+            # Unlike that of any other installation on this machine, whatever its workloads are called.
+            "cookie": f"{spec.workload_id}/{spec.role}/{spec.generation}/{_place(self.path)}",
         }
         files.write(str(self.path / files.SPEC), content)
 

@@ -148,13 +148,16 @@ class LocalProcesses:
             if seen is not None and seen.state == "lost":
                 self._spawn(folder, None)
 
-    def forget(self, workload_id: str) -> None:
-        """Removes the records and logs of a workload of which nothing runs; leaves one that runs as it is."""
-        if all(seen.gone for seen in self.observe(workload_id)):
-            for role in self._names(self._path(workload_id)):
-                for folder in self._generations(workload_id, role):
-                    cgroups.remove((folder.record() or {}).get("cgroups", []))
-            shutil.rmtree(self._path(workload_id), ignore_errors=True)
+    def forget(self, workload_id: str, *, role: str | None = None) -> None:
+        """Removes the records and logs of a workload, or of one role, of which nothing runs; leaves what runs as it is."""
+        seen = [each for each in self.observe(workload_id) if role in (None, each.role)]
+        if not all(each.gone for each in seen):
+            return
+        for name in [role] if role is not None else self._names(self._path(workload_id)):
+            for folder in self._generations(workload_id, name):
+                cgroups.remove((folder.record() or {}).get("cgroups", []))
+        path = self._path(workload_id)
+        shutil.rmtree(path if role is None else path / role, ignore_errors=True)
 
     def log_path(self, workload_id: str, role: str) -> Path:
         """Where the newest generation's output goes (it may not exist yet). Bytes as the program wrote them."""
