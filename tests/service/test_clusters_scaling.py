@@ -96,6 +96,12 @@ def test_each_worker_has_gpus_of_its_own_until_it_is_gone() -> None:
     assert scaling.fill(scaling.clear(lost, ["worker-1"]), spec, devices, NOW).gpus["worker-3"] == ("GPU-a", "GPU-b")
 
 
+def test_of_many_workers_that_are_gone_the_latest_leave_their_logs() -> None:
+    gone = ["agent", *(f"worker-{number}" for number in range(1, 14))]
+    assert scaling.forgettable(gone) == ["worker-1", "worker-2", "worker-3"]
+    assert scaling.forgettable(["head", "worker-1"]) == []
+
+
 def test_a_fleet_survives_the_store() -> None:
     fleet = fleet_of(2, retiring=("worker-9",), failures=(NOW,), gpus={"worker-1": ("GPU-a",)})
     assert Fleet.from_store(fleet.target, fleet.to_store()) == fleet

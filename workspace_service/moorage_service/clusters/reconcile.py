@@ -36,6 +36,7 @@ class Actions:
     order: Order | None = None
     starts: list[tuple[str, RolePlan, Sequence[str]]] = field(default_factory=list)
     stops: list[str | None] = field(default_factory=list)
+    forgets: list[str] = field(default_factory=list)
     clear: bool = False
 
 
@@ -166,6 +167,7 @@ def _run(session: Session, context: Context, workload: WorkloadRow, row: Cluster
         if role not in alive:
             actions.starts.append((role, plan, leased))
     actions.stops = list(_surplus(fleet, row, seen))
+    actions.forgets = scaling.forgettable(gone)
     return actions
 
 
@@ -250,6 +252,8 @@ def _order(session: Session, context: Context, workload: WorkloadRow, row: Clust
 def _carry_out(context: Context, platform: Platform, workload_id: str, actions: Actions) -> None:
     for role in actions.stops:
         platform.stop(workload_id, role)
+    for role in actions.forgets:
+        platform.forget(workload_id, role)
     if actions.order is not None and actions.starts:
         try:
             for role, plan, devices in actions.starts:

@@ -13,6 +13,7 @@ from moorage.wire import AgentReport, ClusterSpec
 FAILURES_KEPT_S = 600.0
 GIVE_UP_AFTER = 6  # losses within that time
 LONGEST_PAUSE_S = 60.0
+GONE_KEPT = 10  # workers that are gone whose log is kept: a cluster that lives long grows and shrinks often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,12 @@ def clear(fleet: Fleet, gone: Collection[str]) -> Fleet:
         retiring=tuple(name for name in fleet.retiring if name not in gone),
         gpus={name: devices for name, devices in fleet.gpus.items() if name not in gone},
     )
+
+
+def forgettable(gone: Collection[str]) -> list[str]:
+    """Of the roles that are gone, the workers but for the latest few."""
+    numbers = sorted(int(role.removeprefix("worker-")) for role in gone if role.startswith("worker-"))
+    return [f"worker-{number}" for number in numbers[:-GONE_KEPT]]
 
 
 def fill(fleet: Fleet, spec: ClusterSpec, devices: Sequence[str], now: float) -> Fleet:

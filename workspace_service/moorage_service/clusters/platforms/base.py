@@ -55,6 +55,10 @@ class Platform(Protocol):
         """The last few lines of one role."""
         ...
 
+    def forget(self, cluster_id: str, role: str) -> None:
+        """Drops the record and log of a role that is gone."""
+        ...
+
     def clear(self, cluster_id: str) -> None:
         """Once nothing of it is left: keeps its log, removes the rest."""
         ...

@@ -84,6 +84,9 @@ class LocalPlatform:
         lines = [line for line in self._end_of(cluster_id, role, TAIL).splitlines() if line.strip()]
         return "\n".join(lines[-4:])[-800:]
 
+    def forget(self, cluster_id: str, role: str) -> None:
+        self._processes.forget(cluster_id, role=role)
+
     def clear(self, cluster_id: str) -> None:
         text = self.log(cluster_id)
         kept = self._kept(cluster_id)
