@@ -36,10 +36,12 @@ class Child:
     process: "subprocess.Popen[bytes] | None" = None
     deaths: list[float] = field(default_factory=list)
     start_at: float = 0.0
+    log_from: int = 0  # where its last start begins in the log
 
     def start(self) -> None:
         """A session of its own: the terminal's Ctrl-C reaches us alone, and we end it in order."""
         with _private_log(self.log) as log:
+            self.log_from = log.tell()
             self.process = subprocess.Popen(
                 self.argv, env=dict(self.env), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, umask=0o077,
@@ -74,10 +76,10 @@ class Child:
             self.process.wait()
 
     def tail(self) -> str:
-        """The end of its log, as text to append to a message."""
+        """The end of what its last start left in the log, as text to append to a message."""
         if not self.log.exists():
             return ""
-        lines = self.log.read_bytes()[-10_000:].decode(errors="replace").splitlines()[-TAIL_LINES:]
+        lines = self.log.read_bytes()[self.log_from :][-10_000:].decode(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f" The end of its log ({self.log}):", *lines])
 
 
