@@ -113,6 +113,15 @@ def test_after_a_kernel_restart_the_cluster_is_shown_again(
     assert screen.now["cluster"]["name"] == "ray-7"
 
 
+def test_a_cluster_that_is_stopping_does_not_stand_in_the_way_of_the_next(
+    api: FakeServiceApi, state: SizingState, screen: Screen
+) -> None:
+    api.add_cluster("c7", "ray-7", phase="stopping")
+    state.look()
+    assert screen.now["form"] is not None
+    assert [row["phase"] for row in screen.now["clusters"]] == ["stopping"]
+
+
 def test_new_cluster_shows_the_form_and_lists_the_old_one(
     api: FakeServiceApi, state: SizingState, screen: Screen
 ) -> None:

@@ -208,8 +208,8 @@ class SizingState:
         if looked is not None and self._chosen is not None and self._chosen.id == looked.id:
             self._chosen, self._attach = looked, attach
         if self._chosen is None and not self._new:
-            wished = [one for one in self._clusters if self._engine in (None, one.spec.engine)]
-            self._chosen = wished[0] if wished else None
+            usable = [one for one in self._clusters if one.phase is not wire.Phase.STOPPING]
+            self._chosen = next((one for one in usable if self._engine in (None, one.spec.engine)), None)
             if self._chosen is not None:
                 self._wake.set()
 
