@@ -106,6 +106,7 @@ def test_1_a_project_that_pins_packages_hostile_to_jupyterlab_starts(
 
 
 def test_2_size_create_and_use_a_ray_cluster(lab: Lab, portal: Portal, picture: Picture) -> None:
+    lab.open("ray.ipynb")
     sizing = lab.run(lab.cell_with("moorage.sizing"))
     expect(sizing.get_by_role("button", name="Create")).to_be_visible()
     picture("2-sizing", sizing)
