@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from moorage_service.context import make_context
 from moorage_service.settings import Settings, SettingsError, load
@@ -49,9 +48,9 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, words: str) -> 
 
 
 def test_an_unknown_or_bad_setting_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="prot"):
+    with pytest.raises(SettingsError, match="prot"):
         load(state=write(tmp_path, "service: {prot: 1}"))
-    with pytest.raises(ValidationError, match="max_workers"):
+    with pytest.raises(SettingsError, match="max_workers"):
         load(state=write(tmp_path, "service: {max_workers: many}"))
 
 
@@ -95,5 +94,5 @@ def test_the_state_folder_keeps_to_the_service_what_is_the_services(tmp_path: Pa
     ],
 )
 def test_settings_that_can_not_work_are_refused(tmp_path: Path, text: str, named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
+    with pytest.raises(SettingsError, match=named):
         load(state=write(tmp_path, f"service: {{{text}}}"))

@@ -5,8 +5,7 @@ import os
 import sys
 
 import uvicorn
-from pydantic import ValidationError
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import NoSuchModuleError, OperationalError
 
 from moorage_service.app import create_app
 from moorage_service.context import make_context
@@ -20,11 +19,11 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = load()
-    except (ValidationError, SettingsError) as error:
+    except SettingsError as error:
         sys.exit(f"moorage-service: the settings can't be used. {error}")
     try:
         context = make_context(settings)
-    except (SchemaError, OSError, ArgumentError, OperationalError) as error:
+    except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError) as error:
         sys.exit(f"moorage-service: it can't start. {error}")
     # Access lines would hold one-use codes and fill the disk with agents' reports.
     uvicorn.run(

@@ -5,13 +5,16 @@ Environment variables are `MOORAGE_SERVICE_<NAME>`; they win over the file. Dura
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 PREFIX = "/services/moorage"
 
@@ -125,6 +128,12 @@ class Settings(BaseSettings):
         for name, value in self:
             if name.endswith("_s") and not (math.isfinite(value) and value >= (0 if name in MAY_BE_ZERO else 0.01)):
                 raise ValueError(f"{name}: {value} is no duration; give seconds above 0")
+        try:
+            make_url(self.sqlalchemy_url)
+        except ArgumentError as error:
+            raise ValueError(
+                "database_url: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
+            ) from error
         if self.uid_first < 1000 or self.uid_count < 1:
             raise ValueError("uid_first, uid_count: leave the uids below 1000 to the system, and set at least 1 aside")
         if self.uid_first <= self.builder_uid_first < self.uid_first + self.uid_count:
@@ -142,13 +151,16 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.state / 'database' / 'service.sqlite'}"
+        url = self.database_url or ""
+        if url.startswith("postgresql://"):
+            return url.replace("://", "+psycopg://", 1)  # the driver that we bring
+        return url or f"sqlite:///{self.state / 'database' / 'service.sqlite'}"
 
 
 def load(**given: Any) -> Settings:
     """Reads the settings once: `given` < file < environment.
 
-    Raises SettingsError when there is no such folder or the file can't be read, pydantic.ValidationError naming each bad field.
+    Raises SettingsError: no folder is named, the file can't be read, or a field is bad, each of which it names.
     """
     named = given.get("state") or os.environ.get("MOORAGE_SERVICE_STATE")
     if not named:
@@ -158,6 +170,19 @@ def load(**given: Any) -> Settings:
         return Settings(**{**given, **_read_file(state / "settings.yaml"), "state": state})
     except UnreadableVariable as error:
         raise SettingsError(f"{error}. Write it as JSON.") from error
+    except ValidationError as error:
+        raise SettingsError(" ".join(_sentences(error))) from error
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        # The whole would show a database's password.
+        shown = f" (given: {problem['input']!r})" if field and field != "database_url" else ""
+        yield f"{field + ': ' if field else ''}{message}{shown}. Correct it in settings.yaml or the environment."
 
 
 def _read_file(file: Path) -> dict[str, Any]:
