@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link setup test lock
+.PHONY: up down link user setup test lock
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -14,6 +14,9 @@ down:  ## Stop everything, notebooks and clusters too
 
 link:  ## Make a new one-time login link
 	@$(BOOTSTRAP) link
+
+user:  ## The built-in list of users: make user ARGS="add ada", or list, password NAME, remove NAME
+	@$(BOOTSTRAP) user $(ARGS)
 
 setup:  ## Set everything up, start nothing
 	@$(BOOTSTRAP) setup

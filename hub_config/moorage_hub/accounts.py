@@ -55,7 +55,7 @@ class Accounts:
             raise BadAccount(one_user_only(name) + ".")
         if name in self.all():
             raise BadAccount(
-                f"user {name!r} is there already; `moorage-hub user password {name}` gives them a new password."
+                f"user {name!r} is there already; `make user ARGS='password {name}'` gives them a new password."
             )
         return self._set(name, admin=admin)
 

@@ -55,6 +55,6 @@ class LoginOnceHandler(BaseHandler):  # type: ignore[misc]  # jupyterhub carries
         if user is None:
             raise web.HTTPError(
                 403,
-                "This login link was used already, or is too old. Make a new one with `moorage-hub link`, or use the password.",
+                "This login link was used already, or is too old. Make a new one with `make link`, or use the password.",
             )
         self.redirect(self.hub.base_url)  # which leads on to the start page, without the nonce

@@ -80,7 +80,7 @@ class Supervisor:
             os.close(self._lock)
             raise AlreadyRunning(
                 f"Moorage runs already on {self.settings.state}, at {self.settings.public_url}. "
-                "`moorage-hub link` makes a new login link, `make down` stops it."
+                "`make link` makes a new login link, `make down` stops it."
             ) from None
         for name in self.census.end(["service", "hub", "proxy"]):
             self.say(f"Ended the {name} that an earlier start had left behind")

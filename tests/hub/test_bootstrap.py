@@ -174,6 +174,13 @@ def test_downloads_trust_whom_the_machine_trusts(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("target", ["up", "down", "link", "user", "setup", "test", "lock"])
+def test_every_command_is_a_target_of_make(target: str) -> None:
+    argv = ["make", "--dry-run", target, "ARGS=add ada"]
+    said = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"-m bootstrap {target}{' add ada' if target == 'user' else ''}" in said
+
+
 def test_it_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import bootstrap.__main__"],
