@@ -59,7 +59,8 @@ class HubClient:
             known = self._cache.get(key)
             if known is not None and now - known[0] < (self._cache_s if cache_s is None else cache_s):
                 return known[1]
-        response = self._call("GET", "/user", token=token)
+        # Somebody waits for a page: a hub that hangs must not keep them.
+        response = self._call("GET", "/user", token=token, timeout=5)
         user = None
         if response.status_code not in (401, 403, 404):
             # A hub in trouble says nothing about the token.

@@ -22,9 +22,10 @@ class SchemaError(Exception):
     """This database can't be used; the text says why and what to do."""
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, to: str = "head") -> None:
     """Brings the database to `head()`, in the caller's transaction: all of it or nothing. At head already: nothing.
 
+    `to`: an earlier revision, for tests of the way from there.
     Raises SchemaError when it was made by a newer version, or holds tables that are not ours.
     """
     if connection.dialect.name == "postgresql":  # SQLite: the write lock is held
@@ -43,7 +44,7 @@ def upgrade(connection: Connection) -> None:
             "The database holds tables, but not the mark of any version of Moorage. Give the service an empty database "
             "(`database_url` in settings.yaml), or move the file away."
         )
-    command.upgrade(_config(connection), "head")
+    command.upgrade(_config(connection), to)
 
 
 def current(connection: Connection) -> str | None:
