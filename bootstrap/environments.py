@@ -120,6 +120,7 @@ def _make(places: Places, uv: Path, interpreter: Interpreter, folder: Path, lock
     ]
     run([*install, "--require-hashes", "-r", lock], f"Installing {lock.name}", env=env)
     run([*install, *own], "Installing Moorage's own packages", env=env)
+    (folder / ".lock").unlink(missing_ok=True)  # uv leaves it for every uid to write, and to hold
     (folder / DONE).touch()
 
 

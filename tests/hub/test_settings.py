@@ -127,3 +127,10 @@ def test_the_state_folder_keeps_secrets_to_its_owner(state: Path) -> None:
     install(Config(), load(state))
     assert {path: path.read_text() for path in (state / "secrets").iterdir()} == before
     assert fixed_ports(state) == fixed_ports(state)
+
+
+def test_the_settings_file_is_nobody_elses_to_read(state: Path) -> None:
+    write(state, authenticator_settings={"GenericOAuthenticator": {"client_secret": "s"}})
+    (state / "settings.yaml").chmod(0o644)
+    prepare_state(state)
+    assert (state / "settings.yaml").stat().st_mode & 0o777 == 0o600
