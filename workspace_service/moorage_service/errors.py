@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
@@ -120,8 +121,9 @@ def install_handlers(app: FastAPI) -> None:
         }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
         return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
 
+    @app.exception_handler(PoolTimeout)
     @app.exception_handler(OperationalError)
-    async def store_busy(connection: HTTPConnection, error: OperationalError) -> Response:
+    async def store_busy(connection: HTTPConnection, error: Exception) -> Response:
         log.error("the store failed at %s", connection.url.path, exc_info=error)
         message = "The store does not answer or is busy, so nothing was changed. Try again in a moment."
         return await _answer(connection, {"code": "store_unavailable", "message": message}, 503)

@@ -5,6 +5,8 @@ FOR UPDATE there silently, and a transaction that reads first and writes later w
 No network call and no file work belongs inside either.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from moorage_service.store import migrations
 
+BUSY_S = 30  # how long a writer waits for the one before it
+
 
 class Database:
     def __init__(self, url: str) -> None:
@@ -22,7 +26,14 @@ class Database:
         sqlite = url.startswith("sqlite")
         if sqlite:
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, pool_pre_ping=not sqlite)
+        # As many connections as requests are served at once (FastAPI's 40 threads), and those of our own threads.
+        self.engine = create_engine(
+            url,
+            connect_args={"timeout": BUSY_S} if sqlite else {},
+            pool_pre_ping=not sqlite,
+            pool_size=10,
+            max_overflow=40,
+        )
         if sqlite:
             _prepare_sqlite(self.engine)
         self._write = sessionmaker(self.engine.execution_options(moorage_write=True), expire_on_commit=False)
@@ -51,10 +62,25 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+        _use_wal(connection)
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         write = connection.get_execution_options().get("moorage_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """The first connection of all switches the file. Those that come at the same moment are told "locked", without any wait."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
