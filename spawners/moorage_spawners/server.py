@@ -14,7 +14,7 @@ from typing import Any
 from moorage.wire import NotebookAdmission
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-SETTINGS_VERSION = 2  # raise it when what `jupyter_folder` writes changes
+SETTINGS_VERSION = 3  # raise it when what `jupyter_folder` writes changes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def jupyter_folder(state: Path, admission: NotebookAdmission) -> Path:
     _write(folder / "share" / "kernels" / "python3" / "kernel.json", _kernel(admission))
     _write(folder / "etc" / "labconfig" / "page_config.json", _PAGE)
     _write(folder / "etc" / "labconfig" / "default_setting_overrides.json", _DEFAULTS)
-    _write(folder / "etc" / "jupyter_server_config.json", _server())
+    _write(folder / "etc" / "jupyter_server_config.json", _server(folder / "etc" / "bashrc"))
+    _write_text(folder / "etc" / "bashrc", _BASHRC)
     return folder
 
 
@@ -110,15 +111,22 @@ def _kernel(admission: NotebookAdmission) -> dict[str, Any]:
 
 # The server offers the project's kernel alone, opens terminals that keep the project's PATH (a login shell resets it),
 # and leaves out what costs start time or asks the network.
-def _server() -> dict[str, Any]:
+def _server(bashrc: Path) -> dict[str, Any]:
+    terminal = [shell(), "--rcfile", str(bashrc)] if shell().endswith("bash") else [shell()]
     return {
         "ServerApp": {
             "jpserver_extensions": {"jupyter_lsp": False},
-            "terminado_settings": {"shell_command": [shell()]},
+            "terminado_settings": {"shell_command": terminal},
         },
         "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
     }
 
+
+# A user's uid has no entry in the machine's list of accounts, so bash's own prompt would say "I have no name!".
+_BASHRC = r"""[ -r /etc/bash.bashrc ] && . /etc/bash.bashrc
+PS1='\[\e[32m\]$USER\[\e[0m\]:\w\$ '
+[ -r ~/.bashrc ] && . ~/.bashrc
+"""
 
 _PAGE: dict[str, Any] = {
     "disabledExtensions": {
@@ -137,7 +145,10 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=1)
+    _write_text(path, json.dumps(content, indent=1))
+
+
+def _write_text(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
     parents = [parent for parent in path.parents if not parent.exists()]
