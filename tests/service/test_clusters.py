@@ -127,7 +127,7 @@ def clusters(client: TestClient, context: Context, people: dict[str, Headers], e
 def test_a_cluster_is_admitted_at_its_largest_size_and_started(clusters: Clusters) -> None:
     made = clusters.post(max_workers=3)
     assert (made["phase"], made["name"]) == ("pending", "ray-1")
-    assert made["holds"] == {"clusters": 1, "cpu": 3.5, "memory": 4 * 2**30}
+    assert made["holds"] == {"clusters": 1, "cpu": 4, "memory": 4.5 * 2**30}
     found = clusters.step(made["id"])
     assert found["phase"] == "starting"
     assert clusters.alive(made["id"]) == {"head", "agent", "worker-1"}

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30), description="A run's size unless asked otherwise."
     )
     head_size: SizeSetting = Field(
-        default_factory=lambda: SizeSetting(cpu=0.5, memory=1 << 30), description="What a cluster's head takes."
+        default_factory=lambda: SizeSetting(cpu=1, memory=3 << 29), description="What a cluster's head takes."
     )
     max_workers: int = Field(16, description="Most workers one cluster may ask for.")
     port_first: int = Field(24100, description="First port of the blocks given to clusters.")
