@@ -65,7 +65,10 @@ def _freeze(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
 
 
 def remove(tree: Path) -> None:
-    """Removes a tree, sealed or half built. Nothing there: nothing."""
+    """Removes a tree, sealed or half built. A link goes, not what it leads to. Nothing there: nothing."""
+    if tree.is_symlink():
+        tree.unlink()  # what it leads to is not ours
+        return
     if not tree.exists():
         return
     tree.chmod(0o700)

@@ -71,3 +71,12 @@ def test_a_tree_that_reaches_outside_is_refused(
     harm(tree)
     with pytest.raises(UnsafeTreeError, match="Remove the package"):
         seal(tree, interpreter, owner=None)
+
+
+def test_a_link_to_an_environment_is_removed_and_what_it_leads_to_is_left(tree: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tree)
+    remove(link)
+    assert not link.is_symlink()
+    assert (tree / "lib" / "module.py").exists()
+    assert tree.stat().st_mode & 0o055
