@@ -142,6 +142,8 @@ def test_a_project_is_deleted(ada_at: Visitor, churn: str) -> None:
 
 
 def test_the_cluster_form_says_what_lacks_and_refuses_in_a_sentence(ada_at: Visitor) -> None:
+    with ada_at.context.database.begin() as session:
+        session.scalars(select(EnvironmentRow)).one().packages = {"ray": "2.60.0", "aiohttp-cors": "0.8"}
     page = text_of(ada_at.page("/clusters/new"))
     assert "moorage.yaml" in page, "the engine that is missing, with the remedy"
     form = {"project": "starter", "engine": "dask", "min_workers": "1", "max_workers": "2", **SMALL}
