@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -28,6 +28,8 @@ from starlette.websockets import WebSocketState
 from moorage.wire import Refusal
 
 log = logging.getLogger(__name__)
+
+LONGEST = 3000  # characters of a sentence
 
 ROUTES_ARE_AT = "The routes are listed at /services/moorage/api/v1/docs."
 
@@ -43,7 +45,9 @@ class ServiceError(Exception):
         self.field = field
 
     def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        # What was sent may be quoted in it, at any length.
+        message = self.message if len(self.message) <= LONGEST else f"{self.message[: LONGEST - 1]}…"
+        body: dict[str, Any] = {"code": self.code, "message": message}
         if self.field is not None:
             body["field"] = self.field
         return body
@@ -127,6 +131,15 @@ def install_handlers(app: FastAPI) -> None:
         log.error("the store failed at %s", connection.url.path, exc_info=error)
         message = "The store does not answer or is busy, so nothing was changed. Try again in a moment."
         return await _answer(connection, {"code": "store_unavailable", "message": message}, 503)
+
+    @app.exception_handler(DataError)  # PostgreSQL's
+    @app.exception_handler(OverflowError)  # SQLite's
+    async def out_of_range(connection: HTTPConnection, error: Exception) -> Response:
+        log.info("a value that can't be stored came to %s: %s", connection.url.path, type(error).__name__)
+        message = (
+            "A value in this request can't be kept: it is too long, too large, or holds a NUL character. Correct it."
+        )
+        return await _answer(connection, {"code": "bad_request", "message": message}, 400)
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> JSONResponse:

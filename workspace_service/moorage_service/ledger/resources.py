@@ -20,8 +20,8 @@ def to_units(resource: str, amount: float, *, field: str = "amount") -> int:
     """From cores, bytes or counts to the ledger's numbers. Raises BadRequest naming `field`."""
     if not math.isfinite(amount) or amount < 0:
         raise BadRequest(f"{field}: {amount} is not an amount. Give a number from 0 up.", field=field)
-    units = round(amount * 1000) if resource == "cpu" else round(amount)
-    if units > MOST:
+    units = 0 if amount > MOST else round(amount * 1000) if resource == "cpu" else round(amount)
+    if amount > MOST or units > MOST:
         raise BadRequest(f"{field}: {amount} is more than any machine has. Give a smaller number.", field=field)
     return units
 
