@@ -80,7 +80,11 @@ def make_world(context: Context, name: str, slug: str) -> World:
         session.add(build)
         session.add(
             SecretRow(
-                scope="project", scope_id=project.id, name="KEY", sealed=context.vault.seal("adas-secret-value"), updated_at=now
+                scope="project",
+                scope_id=project.id,
+                name="KEY",
+                sealed=context.vault.seal("adas-secret-value"),
+                updated_at=now,
             )
         )
         job, version = _job(session, project, user, context)

@@ -21,7 +21,9 @@ class LimitRequest:
     sharing: Sharing = "each"
     resource: str
     amount: float
-    window_s: int | None = None  # None: amount at once; else a budget, amount in resource-seconds, over a rolling window
+    window_s: int | None = (
+        None  # None: amount at once; else a budget, amount in resource-seconds, over a rolling window
+    )
     why: str | None = None  # kept in the audit
 
 

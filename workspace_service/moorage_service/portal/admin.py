@@ -90,8 +90,10 @@ def change_user(
     why: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
     given = forms.whole(uid, "uid") if uid.strip() else None
-    if given is not None and not 1000 <= given < 1 << 31:
-        raise BadRequest(f"uid: {given} is no account's, or the system's. Give the uid of an account, 1000 or more.", field="uid")
+    if given is not None and given < 1000:
+        raise BadRequest(f"uid: {given} belongs to the system. Give the uid of an account, 1000 or more.", field="uid")
+    if given is not None and given >= 1 << 31:
+        raise BadRequest(f"uid: {given} is no account's. Give the uid of an account, 1000 or more.", field="uid")
     change = identity.UserPatch(uid=given, active={"yes": True, "no": False}.get(active), why=forms.optional(why))
     changed = identity.change_user(context, caller, name, change)
     return render.go(
