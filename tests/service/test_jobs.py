@@ -84,6 +84,14 @@ def test_a_repeated_request_with_the_same_key_makes_nothing_twice(jobs: Jobs) ->
     assert len(jobs.get(f"/jobs/{first['id']}")["versions"]) == 2
 
 
+@pytest.mark.parametrize("number", [-1, 0, 2, 10**30])
+def test_a_run_of_a_version_that_is_not_there_is_refused(jobs: Jobs, number: int) -> None:
+    job = jobs.promote(WORK)
+    answer = jobs.client.post(f"{API}/jobs/{job['id']}/runs", json={"version": number}, headers=jobs.headers)
+    assert (answer.status_code, answer.json()["field"]) == (400, "version")
+    assert f"has no version {number}." in answer.json()["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "sentence"),
     [

@@ -257,6 +257,7 @@ def test_use_is_shown_for_each_rule_and_of_a_rule_for_each_by_who_uses_the_most(
         ({"scope": "everyone", "resource": "cpu", "amount": -1}, "amount"),
         ({"scope": "everyone", "resource": "cpu", "amount": float("nan")}, "amount"),
         ({"scope": "everyone", "resource": "memory", "amount": 1e30}, "amount"),
+        ({"scope": "everyone", "resource": "clusters", "amount": 1.5}, "amount"),
         ({"scope": "everyone", "resource": "cpu", "amount": 1, "window_s": 5}, "window_s"),
     ],
 )

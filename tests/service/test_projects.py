@@ -154,6 +154,7 @@ def test_a_bad_archive_changes_nothing(client: TestClient, context: Context, ada
         answer = client.put("/api/v1/projects/fish/files", headers=ada, content=content)
         assert answer.status_code == 400, answer.text
         assert words in answer.json()["message"]
+        assert "\n" not in answer.json()["message"]
     assert kept(context) == before
 
 

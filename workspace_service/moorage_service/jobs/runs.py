@@ -113,9 +113,12 @@ def add(
 def _version(session: Session, job: JobRow, number: int | None) -> JobVersionRow:
     query = select(JobVersionRow).where(JobVersionRow.job_id == job.id)
     query = query.where(JobVersionRow.state == "active" if number is None else JobVersionRow.number == number)
-    version = session.scalar(query.limit(1))
+    known = number is None or 0 < number < 1 << 31  # beyond, the database has no such numbers either
+    version = session.scalar(query.limit(1)) if known else None
     if version is None:
-        raise BadRequest(f"version: the job {job.name!r} has no version {number}. Leave it out for the active one.")
+        raise BadRequest(
+            f"version: the job {job.name!r} has no version {number}. Leave it out for the active one.", field="version"
+        )
     return version
 
 

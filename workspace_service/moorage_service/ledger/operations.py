@@ -24,6 +24,10 @@ def set_limit(session: Session, caller: Caller, request: LimitRequest, *, now: d
     scope_id = _scope_id(session, request)
     resource = check_resource(request.resource)
     amount = to_units(resource, request.amount)
+    if request.window_s is None and resource not in ("cpu", "memory") and amount != request.amount:
+        raise BadRequest(
+            f"amount: {request.amount} is no number of {resource}. Give a whole number from 0 up.", field="amount"
+        )
     if request.window_s is not None and not 60 <= request.window_s <= 366 * 86400:
         raise BadRequest(
             f"window_s: {request.window_s} is out of range. Give 60 seconds to 366 days.", field="window_s"

@@ -37,9 +37,8 @@ def unpack(archive: bytes) -> Files:
                 assert source is not None
                 files[path] = source.read()
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise BadRequest(
-            f"files: this is not a tar archive ({error}). Make one with `tar -c`.", field="files"
-        ) from error
+        why = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
+        raise BadRequest(f"files: this is not a tar archive ({why}). Make one with `tar -c`.", field="files") from error
     return files
 
 
