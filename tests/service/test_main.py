@@ -37,7 +37,7 @@ def serving(state: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with (state.parent / "service.log").open("ab") as log:
         process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
     try:
-        eventually(lambda: answers(port) or process.poll() is not None, what="the service answering")
+        eventually(lambda: answers(port) or process.poll() is not None, within=120, what="the service answering")
         assert process.poll() is None, (state.parent / "service.log").read_text()
         yield process
     finally:
@@ -87,7 +87,7 @@ def test_what_it_can_not_start_with_is_said_without_a_traceback(
     state: Path, settings: dict[str, str], words: str
 ) -> None:
     argv, environment = command(state, **settings)
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -101,6 +101,6 @@ def test_a_database_of_a_newer_version_stops_the_start_with_a_sentence(state: Pa
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database.close()
     argv, environment = command(state)
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180)
     assert "newer version of Moorage" in done.stderr
     assert "Traceback" not in done.stderr
