@@ -242,6 +242,23 @@ def test_pausing_keeps_the_rest_of_the_schedule(api: FakeServiceApi, moorage: Te
     assert moorage.sent("PUT", "/schedule") == {**JOB["schedule"], "paused": True}
 
 
+def test_a_notebook_that_runs_is_not_started_again(api: FakeServiceApi, moorage: Terminal) -> None:
+    answer(api, "GET", "/notebooks", [])
+    answer(api, "POST", "/projects/starter/notebook", {"url": "/user/ada/starter/"}, status=202)
+    assert moorage("notebook", "start", "starter", "--cpu", "2") == 0
+    assert "is starting" in moorage.out
+    assert moorage.sent("POST", "/projects/starter/notebook")["cpu"] == 2
+    notebook = {
+        "id": "nb-1", "kind": "notebook", "name": "starter", "owner": "ada", "project": "starter", "phase": "ready",
+        "created_at": "2026-01-01T00:00:00.000Z", "size": {"cpu": 1, "memory": 2**31}, "environment": "e",
+        "url": "/user/ada/starter/",
+    }  # fmt: skip
+    answer(api, "GET", "/notebooks", [notebook])
+    assert moorage("notebook", "start", "starter", "--cpu", "2") == 0
+    assert "runs already, with 1 core, 2 GiB" in moorage.out
+    assert len([one for one in api.requests if one.method == "POST"]) == 1
+
+
 def test_a_limit_is_set_for_one_scope(api: FakeServiceApi, moorage: Terminal) -> None:
     limit = {"id": "l1", "scope": "user", "name": "ada", "sharing": "each", "resource": "memory", "amount": 2**33}
     answer(api, "POST", "/limits", {**limit, "text": "ada may hold at most 8 GiB"}, status=201)

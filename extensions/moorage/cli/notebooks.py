@@ -40,8 +40,16 @@ def start(
 ) -> None:
     """Start my notebook in a project. Needs a token of mine from the hub, not a notebook's."""
     now = session()
-    now.send(calls.start_notebook(project, parse_size(cpu, memory, gpu, gpu_type)))
+    size = parse_size(cpu, memory, gpu, gpu_type)
+    running = next((one for one in now.send(calls.notebooks()) if one.project == project and one.url), None)
+    if running is not None:
+        return now.done(
+            f"The notebook of {project} runs already, with {size_text(running.size)}: {now.around.link(running.url)}",
+            project=project,
+        )
+    now.send(calls.start_notebook(project, size))
     now.done(f"The notebook of {project} is starting; see it with: moorage notebook list", project=project)
+    return None
 
 
 def stop(
