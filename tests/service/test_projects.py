@@ -105,7 +105,7 @@ def test_roles_open_what_they_should(client: TestClient, ada: Headers, bob: Head
     assert client.put("/api/v1/projects/fish/manifest", headers=bob, content=MANIFEST).status_code == 204
     refused = client.put("/api/v1/projects/fish/members/ada", headers=bob, json={"role": "viewer"})
     assert refused.status_code == 403
-    assert "takes the role owner" in refused.json()["message"]
+    assert "your role is editor; this takes the role owner" in refused.json()["message"]
     assert client.delete("/api/v1/projects/fish/members/bob", headers=bob).status_code == 204  # a member may leave
     assert client.delete("/api/v1/projects/fish/members/ada", headers=ada).status_code == 409  # its only owner may not
 

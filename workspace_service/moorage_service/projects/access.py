@@ -30,7 +30,7 @@ def find_project(
         raise NotFound(f"There is no project {slug!r} that you are a member of.", field="project")
     if not admin and RANK[role or "viewer"] < RANK[at_least]:
         raise Forbidden(
-            f"In project {slug!r} you are a {role}; this takes the role {at_least}. Ask an owner of the project."
+            f"In project {slug!r} your role is {role}; this takes the role {at_least}. Ask an owner of the project."
         )
     return project
 
