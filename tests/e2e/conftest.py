@@ -1,4 +1,7 @@
-"""One installation and one browser for the whole story; a screenshot of every step is kept in tests/e2e/screenshots."""
+"""One installation and one browser for the whole story; a screenshot of every step is kept in tests/e2e/screenshots.
+
+They end with the story's module, for Playwright keeps a loop running as long as it lives.
+"""
 
 import os
 import shutil
@@ -16,7 +19,7 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
     # Not below pytest's own folder, which is 0700: users of other uids have to pass. Short, for Ray's sockets.
     # MOORAGE_E2E_STATE keeps it between two runs, for whoever works on the story.
@@ -32,7 +35,7 @@ def installation() -> Iterator[Installation]:
             shutil.rmtree(state, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
@@ -40,7 +43,7 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(browser: Browser) -> Page:
     """The user's one tab, signed in by the first step of the story."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
@@ -48,7 +51,7 @@ def page(browser: Browser) -> Page:
     return context.new_page()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def picture(page: Page) -> Picture:
     """Takes a screenshot under a name, of the part of the page where `at` is: picture("2-ready", widget)."""
     SCREENSHOTS.mkdir(exist_ok=True)
