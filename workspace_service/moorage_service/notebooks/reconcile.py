@@ -126,7 +126,7 @@ def _log_tail(context: Context, observed: list[Observation]) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_TAIL))
-            return file.read().decode(errors="replace").replace("\0", "")
+            return file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
 
