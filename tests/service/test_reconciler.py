@@ -11,6 +11,7 @@ from moorage_service.reconciler.loop import TOLD_AFTER, Reconciler
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.store.tables import EventRow, ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from tests.service.databases import each_database
 from tests.waiting import eventually
 
 Headers = dict[str, str]
@@ -66,6 +67,37 @@ def test_a_step_that_fails_is_tried_again_and_hinders_no_other(
         event = session.scalars(select(EventRow)).one()
     assert (event.workload_id, event.code) == (bad, "reconcile.trouble")
     assert "RuntimeError" in event.message
+
+
+def test_a_step_that_has_failed_for_days_still_hinders_no_other(
+    context: Context, project: ProjectRow, ada: Headers
+) -> None:
+    context.settings.reconcile_s = 0.0  # no pauses
+    bad, good = add_notebook(context, project, "bad"), add_notebook(context, project, "good")
+    seen: Counter[str] = Counter()
+
+    def step(_context: Context, workload: str) -> None:
+        seen[workload] += 1
+        if workload == bad:
+            raise RuntimeError("broken record")
+
+    loop = Reconciler(context, WorkloadKind.NOTEBOOK, step)
+    for _ in range(1100):
+        loop.run_once()
+    assert seen[good] == seen[bad] == 1100
+
+
+@each_database
+def test_a_reason_that_quotes_what_no_store_takes_is_kept_without_it(
+    context: Context, project: ProjectRow, ada: Headers
+) -> None:
+    notebook = add_notebook(context, project)
+    with context.database.begin() as session:
+        row = session.get_one(WorkloadRow, notebook)
+        lifecycle.ended(session, row, Phase.FAILED, now=context.clock(), reason="ValueError: a\0b \ud800.")
+    with context.database.read() as session:
+        assert session.get_one(WorkloadRow, notebook).reason == "ValueError: ab ?."
+        assert session.scalars(select(EventRow)).one().message == "ValueError: ab ?."
 
 
 def test_a_change_wakes_the_loop_at_once(context: Context, project: ProjectRow, ada: Headers) -> None:

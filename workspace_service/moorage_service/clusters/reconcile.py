@@ -211,7 +211,7 @@ def _agent(
     role = "agent" if number == 1 else f"agent-{number}"
     if role not in gone or now.timestamp() < scale.get("agent_not_before", 0.0):
         return role, scale
-    pause = min(LONGEST_AGENT_PAUSE_S, 2.0**number)
+    pause = min(LONGEST_AGENT_PAUSE_S, 2.0 ** min(number, 16))
     message = f"Its agent is gone: {gone[role].how}. Another one takes its place."
     lifecycle.record(session, workload.id, "cluster.agent_lost", message, now=now)
     return f"agent-{number + 1}", {**scale, "agent": number + 1, "agent_not_before": now.timestamp() + pause}

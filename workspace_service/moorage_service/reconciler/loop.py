@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Step = Callable[[Context, str], None]
 TOLD_AFTER = 3
 LONGEST_PAUSE_S = 60.0
+MOST_DOUBLINGS = 16  # a power without a bound would overflow one day, and end the pass for all others
 
 
 class Reconciler:
@@ -85,7 +86,7 @@ class Reconciler:
             log.exception("reconciling %s failed", workload_id)
             RECONCILE_FAILED.labels(self.kind.value).inc()
             failures += 1
-            pause = min(LONGEST_PAUSE_S, self._context.settings.reconcile_s * 2**failures)
+            pause = min(LONGEST_PAUSE_S, self._context.settings.reconcile_s * 2 ** min(failures, MOST_DOUBLINGS))
             self._failures[workload_id] = (failures, time.monotonic() + pause)
             if failures == TOLD_AFTER:
                 self._tell(workload_id, error)
