@@ -118,6 +118,11 @@ def test_a_path_that_climbs_is_refused(client: TestClient, ray: str, ada: Header
     assert client.get(f"/dashboards/{ray}/static/%2e%2e/%2e%2e/x", headers=ada).status_code == 400
 
 
+def test_a_path_whose_own_letters_are_encoded_is_refused(client: TestClient, ray: str, ada: Headers) -> None:
+    answer = client.get(f"/dash%62oards/{ray}/api", headers=ada)
+    assert (answer.status_code, answer.json()["field"]) == (400, "path")
+
+
 def test_a_dashboard_that_is_away_says_so(client: TestClient, clusters: Clusters, ada: Headers) -> None:
     cluster, _ = make(clusters, "ray")
     answer = client.get(f"/dashboards/{cluster}/", headers=ada)

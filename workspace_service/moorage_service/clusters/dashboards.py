@@ -80,6 +80,8 @@ def enter(context: Ctx, caller: RequireUser, cluster_id: str) -> RedirectRespons
 async def forward(context: Ctx, caller: RequireUser, request: Request, cluster_id: str, path: str) -> Response:
     upstream = await run_in_threadpool(upstream_of, context, caller, cluster_id)
     target = _target(request, upstream, cluster_id, path)
+    own = f"{PREFIX}/dashboards/{cluster_id}/"
+    rules = policy(request, own)
     headers = {**_passed_on(request.headers), **upstream.headers}
     client = aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
     body = request.stream() if request.method in ("POST", "PUT", "PATCH", "DELETE") else None
@@ -88,9 +90,8 @@ async def forward(context: Ctx, caller: RequireUser, request: Request, cluster_i
     except (aiohttp.ClientError, TimeoutError) as error:
         await client.close()
         raise Unavailable("The dashboard does not answer. If the cluster is ready, load the page again.") from error
-    own = f"{PREFIX}/dashboards/{cluster_id}/"
     returned = {name: value for name, value in answer.headers.items() if name.lower() not in NOT_RETURNED}
-    returned |= policy(request, own)
+    returned |= rules
     if "location" in {name.lower() for name in returned}:
         returned = {name: value for name, value in returned.items() if name.lower() != "location"}
         location = _own_location(answer.headers["location"], str(request.url.path), upstream, own)
@@ -169,7 +170,10 @@ def _target(connection: HTTPConnection, upstream: Upstream, cluster_id: str, pat
         raise BadRequest("path: '..' has no place here. Open the dashboard from its cluster's page.", field="path")
     raw = connection.scope.get("raw_path", connection.scope["path"].encode()).decode("latin-1")
     if not upstream.keeps_prefix:
-        raw = "/" + raw.split(f"/dashboards/{cluster_id}/", 1)[1]
+        _, found, below = raw.partition(f"/dashboards/{cluster_id}/")
+        if not found:  # its letters came encoded
+            raise BadRequest("path: it can't be read. Open the dashboard from its cluster's page.", field="path")
+        raw = f"/{below}"
     query = connection.scope["query_string"].decode("latin-1")
     return URL(f"{upstream.root}{raw}" + (f"?{query}" if query else ""), encoded=True)
 
