@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from moorage.wire import Phase
 from moorage_service.clock import utc_now
 from moorage_service.context import Context
 from moorage_service.jobs.clock import ScheduleClock, fire_due
 from moorage_service.store.tables import JobRow, ProjectRow
-from moorage_service.workloads import lifecycle
 from tests.fakes.clock import FakeClock
 from tests.service.conftest import Headers
 from tests.service.databases import each_database
@@ -39,12 +37,6 @@ def phases(jobs: Jobs) -> list[str]:
     ]
 
 
-def end_all(jobs: Jobs) -> None:
-    with jobs.context.database.begin() as session:
-        for workload, _ in run_rows(jobs.context):
-            lifecycle.ended(session, session.merge(workload), Phase.SUCCEEDED, now=jobs.context.clock())
-
-
 @each_database
 def test_a_due_fire_makes_one_run_and_the_next_is_set(jobs: Jobs, clock: FakeClock) -> None:
     job = promote(jobs)
@@ -56,6 +48,17 @@ def test_a_due_fire_makes_one_run_and_the_next_is_set(jobs: Jobs, clock: FakeClo
     assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T07:00:00.000Z"
     run = jobs.get("/runs")[0]
     assert (run["trigger"], run["scheduled_for"]) == ("schedule", "2026-11-20T06:00:00.000Z")
+
+
+def test_a_schedule_that_can_not_be_read_keeps_no_other_from_firing(jobs: Jobs, clock: FakeClock) -> None:
+    broken = promote(jobs)
+    jobs.promote(notebook("2"), name="other", schedule={**HOURLY})
+    with jobs.context.database.begin() as session:
+        session.get_one(JobRow, broken["id"]).schedule = {"cron": 5}
+    clock.advance(1800)
+    with pytest.raises(ExceptionGroup):
+        fire_due(jobs.context)
+    assert phases(jobs) == ["06:00 queued"]
 
 
 @each_database

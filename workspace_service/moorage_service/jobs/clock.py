@@ -75,7 +75,10 @@ class ScheduleClock:
 
 
 def fire_due(context: Context) -> int:
-    """Fires every schedule that is due now; returns how many runs were made, those left out not counted."""
+    """Fires every schedule that is due now; returns how many runs were made, those left out not counted.
+
+    One that can't be fired keeps no other from firing: what went wrong with any is raised at the end.
+    """
     with context.database.read() as session:
         due = list(
             session.scalars(
@@ -84,14 +87,19 @@ def fire_due(context: Context) -> int:
                 .order_by(JobRow.next_fire_at)
             )
         )
-    made = 0
+    made, failures = 0, []
     for job_id in due:
         try:
             made += _fire(context, job_id)
         except IntegrityError:
             log.warning("a fire of job %s was another's; the next pass looks again", job_id)
+        except Exception as error:  # noqa: BLE001 - raised below, once the others have had their turn
+            error.add_note(f"while the job {job_id} was fired")
+            failures.append(error)
     if made:
         context.wakeup.notify()
+    if failures:
+        raise ExceptionGroup("schedules that are due could not be fired", failures)
     return made
 
 
