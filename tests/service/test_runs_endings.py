@@ -99,6 +99,17 @@ def test_nothing_is_followed_in_a_scratch_folder(context: Context, left: Path, t
     assert outputs.names(context.settings, "run-1") == []
 
 
+def test_an_output_for_which_the_disk_has_no_room_leaves_nothing(context: Context) -> None:
+    upload = outputs.Upload(context.settings, "run-1", "run.log")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, upload._file.fileno())
+    os.close(full)
+    upload.write(b"x")
+    with pytest.raises(OSError, match="No space left"):
+        upload.abandon()
+    assert list(outputs.folder(context.settings, "run-1").iterdir()) == []
+
+
 def test_an_output_is_bounded_and_named(context: Context) -> None:
     upload = outputs.Upload(context.settings, "run-1", "run.log")
     for _ in range(60):

@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from moorage import wire
-from moorage.wire import codec
 from moorage_jobs import parameters as job_parameters
 from moorage_jobs import promote as promotions
 from moorage_jobs import snapshot
@@ -267,7 +266,3 @@ def _add_version(
             **pins,
         )
     )
-
-
-def cluster_of(version: JobVersionRow) -> wire.ClusterSpec | None:
-    return None if version.cluster is None else codec.parse(wire.ClusterSpec, version.cluster)

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 from pathlib import Path
 
 from moorage_service.errors import NotFound, TooLarge
@@ -81,8 +80,10 @@ class Upload:
 
     def abandon(self) -> None:
         """Forgets what arrived. After `finish`: nothing."""
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # on a full disk closing fails, too: what it holds back can't be written
+            self._part.unlink(missing_ok=True)
 
 
 def keep_log(settings: Settings, run_id: str, log: Path) -> None:
@@ -117,7 +118,3 @@ def tail(path: Path, offset: int, most: int = 4 << 20) -> bytes:
             return file.read(most)
     except FileNotFoundError:
         return b""
-
-
-def remove(settings: Settings, run_id: str) -> None:
-    shutil.rmtree(folder(settings, run_id), ignore_errors=True)
