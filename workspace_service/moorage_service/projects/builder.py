@@ -93,10 +93,13 @@ class Builder:
         return True
 
     def _loop(self) -> None:
-        self.recover()
+        recovered = False
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             try:
+                if not recovered:
+                    self.recover()
+                    recovered = True
                 if self.run_once():
                     continue
             except Exception:  # the store may be away for a moment
