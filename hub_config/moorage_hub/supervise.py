@@ -1,5 +1,6 @@
 """`moorage-hub up`: the service, then the hub (which starts the proxy), until Ctrl-C. Workloads go on without us."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -137,9 +138,8 @@ class Supervisor:
     def _write_census(self) -> None:
         pids = {"supervisor": os.getpid()}
         pids |= {child.name: child.process.pid for child in self.children if child.process is not None}
-        proxy = self.settings.state / "database" / "proxy.pid"
-        if proxy.exists():
-            pids["proxy"] = int(proxy.read_text().split()[0])
+        with contextlib.suppress(FileNotFoundError, IndexError, ValueError):  # not there, or the hub writes it just now
+            pids["proxy"] = int((self.settings.state / "database" / "proxy.pid").read_text().split()[0])
         self.census.write(pids)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -84,6 +84,13 @@ def test_a_start_ends_what_a_killed_one_left(state: Path) -> None:
     assert said == ["Ended the hub that an earlier start had left behind"]
 
 
+def test_a_proxy_whose_pid_is_being_written_is_no_trouble(state: Path) -> None:
+    with Supervisor(load(state), {}, lambda _line: None) as supervisor:
+        (state / "database" / "proxy.pid").write_text("")
+        supervisor._write_census()
+        assert set(Census(state).living()) == {"supervisor"}
+
+
 def test_a_reused_pid_is_nobody_of_ours(state: Path) -> None:
     census = Census(state)
     census.write({"hub": os.getpid()})
