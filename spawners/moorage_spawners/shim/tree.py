@@ -61,7 +61,7 @@ def marked(cookie: str, session: int | None) -> set[int]:
 
 
 def _carries(pid: int, mark: bytes, *, default: bool) -> bool:
-    """Whether a process was started with the mark; `default` when its environment cannot be read or is empty."""
+    """Whether a process was started with the mark; `default` when its environment is empty, False when it is not ours to read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()
