@@ -45,7 +45,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/notebooks"): {"user": "ada", "admin": False, "groups": ["g"], "project": "adas", "size": SIZE},
     ("POST", "/notebooks/{workload_id}/observations"): {"state": "ready", "message": "m", "url": "/user/x/"},
     ("POST", "/projects/{slug}/notebook"): SIZE,
-    ("POST", "/projects"): {"slug": "new", "manifest": "name: new\n"},
+    ("POST", "/projects"): {"slug": "shark", "manifest": "name: shark\n"},
     ("PUT", "/projects/{slug}/members/{user}"): {"role": "viewer"},
     ("PUT", "/projects/{slug}/secrets/{name}"): {"value": "x"},
     ("PUT", "/me/secrets/{name}"): {"value": "x"},

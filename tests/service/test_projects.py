@@ -66,7 +66,7 @@ def test_refusals_name_field_value_and_remedy(client: TestClient, ada: Headers) 
 
 @each_database
 def test_a_slug_is_one_that_the_hub_takes_as_a_server_name(client: TestClient, ada: Headers) -> None:
-    for slug in ("1fish", "two--dashes", "-fish", "fish-", "Fish", "", "f" * 31, "fish\n"):
+    for slug in ("1fish", "two--dashes", "-fish", "fish-", "Fish", "", "f" * 31, "fish\n", "new"):
         answer = client.post("/api/v1/projects", headers=ada, json={"slug": slug, "manifest": MANIFEST})
         assert (answer.status_code, answer.json()["field"]) == (400, "slug"), slug
     make(client, ada, slug="f" * 30)

@@ -28,6 +28,7 @@ from moorage_service.store.tables import (
 )
 
 _SLUG = re.compile(r"(?=.{1,30}\Z)[a-z](-?[a-z0-9])*")  # the hub's rule for server names, which it becomes
+_TAKEN = ("new",)  # by pages of the portal
 
 
 def to_wire(session: Session, project: ProjectRow, *, user_id: str) -> Project:
@@ -63,6 +64,8 @@ def create(context: Context, request: ProjectRequest, caller: Caller, key: str |
             "beginning with a letter and ending with a letter or digit.",
             field="slug",
         )
+    if request.slug in _TAKEN:
+        raise BadRequest(f"slug: {request.slug!r} is the address of another page. Choose another.", field="slug")
     manifest = manifests.check(context.settings, request.manifest)
     files = archive.keep(context.settings, {archive.MANIFEST: request.manifest.encode()})
     with context.database.begin() as session:
