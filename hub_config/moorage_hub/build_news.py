@@ -11,15 +11,26 @@ class BuildNews:
 
     def __init__(self, state: Path) -> None:
         self._folder = state / "logs" / "builds"
-        self._wanted = not any((state / "environments").glob("*/moorage-environment.json"))
+        self._environments = state / "environments"
+        self._wanted = not self._built()
+        self._built_before = False
         self._told: set[tuple[str, str]] = set()
 
     def lines(self) -> list[str]:
         """What is new since the last call."""
+        if not self._wanted:
+            return []
+        built = self._built()
         found = []
-        for path in sorted(self._folder.glob("*.log")) if self._wanted else []:
+        for path in sorted(self._folder.glob("*.log")):
             for line in path.read_text(errors="replace").splitlines():
                 if line[:1].strip() and (path.name, line) not in self._told:
                     self._told.add((path.name, line))
                     found.append(line)
+        # Once more after the first look that finds one: the build's last line follows the environment.
+        self._wanted = not (built and self._built_before)
+        self._built_before = built
         return found
+
+    def _built(self) -> bool:
+        return any(self._environments.glob("*/moorage-environment.json"))

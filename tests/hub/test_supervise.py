@@ -143,3 +143,8 @@ def test_the_first_build_is_told_by_its_milestones(state: Path) -> None:
     (state / "environments" / "abc").mkdir()
     (state / "environments" / "abc" / "moorage-environment.json").touch()
     assert BuildNews(state).lines() == []
+    log.write_text(log.read_text() + "Its last line.\n")
+    assert news.lines() == ["Its last line."]
+    assert news.lines() == []
+    log.write_text(log.read_text() + "Of another build.\n")
+    assert news.lines() == []
