@@ -166,11 +166,14 @@ def test_what_a_killed_service_was_building_is_failed_with_a_sentence(
         session.get_one(BuildRow, build).state = "building"
     half = context.settings.state / "environments" / ("0" * 40)
     half.mkdir()
+    scratch = context.settings.state / "scratch" / "build-0123"
+    scratch.mkdir(parents=True)
     builder.recover()
     answer = client.get(f"/api/v1/builds/{build}", headers=ada).json()
     assert answer["state"] == "failed"
     assert "Build again" in answer["error"]
     assert not half.exists()
+    assert not scratch.exists()
 
 
 def test_two_projects_with_the_same_packages_share_one_environment(

@@ -59,6 +59,8 @@ class Builder:
                 )
             )  # fmt: skip
         environments.sweep(self._context.settings.state / "environments")
+        for folder in (self._context.settings.state / "scratch").glob("build-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def run_once(self) -> bool:
         """Builds the oldest queued build, if there is one."""
