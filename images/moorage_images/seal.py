@@ -71,10 +71,11 @@ def remove(tree: Path) -> None:
         return
     if not tree.exists():
         return
-    tree.chmod(0o700)
-    for folder, folders, _files in os.walk(tree):
-        for name in folders:
-            inner = Path(folder, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
+    if os.geteuid() != 0:  # root needs no permission, and must not follow what a build may put there meanwhile
+        tree.chmod(0o700)
+        for folder, folders, _files in os.walk(tree):
+            for name in folders:
+                inner = Path(folder, name)
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
     shutil.rmtree(tree)
