@@ -188,6 +188,7 @@ def _sentences(error: ValidationError, file: Path) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "there is no such setting"
-        shown = "" if problem["type"] == "value_error" else f" (given: {problem['input']!r})"
+        secret = field.startswith("authenticator_settings")
+        shown = "" if secret or problem["type"] == "value_error" else f" (given: {problem['input']!r})"
         lines.append(f"{field + ': ' if field else ''}{message}{shown}.")
     return f"Settings (hub part of {file}, or MOORAGE_HUB_... in the environment): " + " ".join(lines)

@@ -61,6 +61,13 @@ def test_a_bad_setting_is_a_sentence(state: Path, hub: dict[str, object], senten
     assert "settings.yaml" in str(caught.value)
 
 
+def test_what_may_hold_an_authenticators_secret_is_not_shown(state: Path) -> None:
+    write(state, authenticator_settings={"GenericOAuthenticator": "client_secret: hush"})
+    with pytest.raises(BadSettings, match=r"authenticator_settings\.GenericOAuthenticator: ") as caught:
+        load(state)
+    assert "hush" not in str(caught.value)
+
+
 def test_a_file_that_is_no_yaml_is_a_sentence(state: Path) -> None:
     (state / "settings.yaml").write_text("hub: [")
     with pytest.raises(BadSettings, match="cannot be read as YAML"):
