@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi.testclient import TestClient
 
+from moorage.wire import WorkloadKind
 from moorage_service.context import Context
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import ProjectRow
@@ -18,7 +19,7 @@ from tests.service.test_routes import Route, routes_of
 from tests.service.world import SIZE, World, make_world
 
 Headers = dict[str, str]
-WRONG: list[Any] = [None, "", "\0", "x" * 5000, -1, 2**63, 1e308, float("nan"), True, [], {}]
+WRONG: list[Any] = [None, "", "\0", "\ud800", "x" * 5000, -1, 2**63, 1e308, float("nan"), True, [], {}]
 ODD_IDS = ["\0", "x" * 3000, "../../etc/passwd", "é"]
 CLUSTER = {"engine": "ray", "min_workers": 1, "max_workers": 1, "worker": SIZE, "head": SIZE}
 PROMOTION: dict[str, Any] = {
@@ -117,7 +118,7 @@ def test_no_body_and_no_id_breaks_a_route(
         },
     )
     api = [route for route in routes_of(client.app) if "/api/v1/" in route.path and route.guard not in (None, "page")]
-    shallow = [None, "\0", 2**63]
+    shallow = [None, "\0", "\ud800", 2**63]
     for route in sorted(api, key=lambda route: route.method):
         name = route.path.partition("/api/v1")[2]
         good = BODIES.get((route.method, name))
@@ -150,6 +151,17 @@ def test_no_query_breaks_a_route(
             for value in ("\0", "x" * 3000, "-1", "99999999999999999999", "é") if parameter["in"] == "query" else ():
                 prober.send(route, filled(route, world), params={parameter["name"]: value})
     assert prober.asked > 50
+
+
+@each_database
+def test_half_a_pair_in_a_report_breaks_no_answer(
+    client: TestClient, context: Context, ada: Headers, project: ProjectRow
+) -> None:
+    world = make_world(context, "ada", "adas")
+    headers = {"Authorization": f"Bearer {world.tokens[WorkloadKind.RUN]}", "Content-Type": "application/json"}
+    report = json.dumps({"sequence": 1, "cells": [], "error_value": "a\ud800"})
+    assert client.post(f"/api/v1/runs/{world.run}/progress", content=report, headers=headers).status_code == 204
+    assert client.get(f"/api/v1/runs/{world.run}", headers=ada).json()["error_value"] == "a?"
 
 
 @each_database

@@ -12,6 +12,7 @@ ServiceError
 """
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -99,6 +100,13 @@ class LimitRefused(Conflict):
         return {**super().body(), "refusal": dataclasses.asdict(self.refusal)}
 
 
+class Answer(JSONResponse):
+    """In ASCII: what was sent may be quoted in it, be it half a surrogate pair, which has no other encoding."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def install_handlers(app: FastAPI) -> None:
     """Every refusal leaves in the one error format, FastAPI's and Starlette's own included."""
 
@@ -109,7 +117,7 @@ def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         field, message = in_words(error)
-        return JSONResponse({"code": "bad_request", "message": message, "field": field}, status_code=422)
+        return Answer({"code": "bad_request", "message": message, "field": field}, status_code=422)
 
     @app.exception_handler(WebSocketRequestValidationError)
     async def invalid_socket(socket: WebSocket, error: WebSocketRequestValidationError) -> None:
@@ -134,10 +142,12 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(DataError)  # PostgreSQL's
     @app.exception_handler(OverflowError)  # SQLite's
+    @app.exception_handler(UnicodeEncodeError)  # of either, for half a surrogate pair
     async def out_of_range(connection: HTTPConnection, error: Exception) -> Response:
         log.info("a value that can't be stored came to %s: %s", connection.url.path, type(error).__name__)
         message = (
-            "A value in this request can't be kept: it is too long, too large, or holds a NUL character. Correct it."
+            "A value in this request can't be kept: it is too long, too large, or holds a NUL character or half a "
+            "surrogate pair. Correct it."
         )
         return await _answer(connection, {"code": "bad_request", "message": message}, 400)
 
@@ -170,7 +180,7 @@ async def _answer(
     connection: HTTPConnection, body: dict[str, Any], status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
     """To a websocket that is not open yet the refusal is sent here; the response returned then goes nowhere."""
-    response = JSONResponse(body, status_code=status, headers=dict(headers or {}))
+    response = Answer(body, status_code=status, headers=dict(headers or {}))
     if isinstance(connection, WebSocket) and connection.application_state is WebSocketState.CONNECTING:
         await connection.send_denial_response(response)
     return response

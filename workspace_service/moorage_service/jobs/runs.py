@@ -175,7 +175,8 @@ def keep_progress(session: Session, run_id: str, progress: wire.RunProgress) -> 
     )
     run = session.get_one(RunRow, run_id)
     if run.progress is None or run.progress.get("sequence", 0) < progress.sequence:
-        run.progress = asdict(kept)
+        # A notebook may print half a surrogate pair, which nothing can keep.
+        run.progress = json.loads(json.dumps(asdict(kept), ensure_ascii=False).encode(errors="replace"))
 
 
 def require_own(caller: Caller, run_id: str) -> None:

@@ -5,6 +5,7 @@ FOR UPDATE there silently, and a transaction that reads first and writes later w
 No network call and no file work belongs inside either.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Database:
             pool_pre_ping=not sqlite,
             pool_size=10,
             max_overflow=40,
+            json_serializer=_to_json,
         )
         if sqlite:
             _prepare_sqlite(self.engine)
@@ -56,6 +58,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _to_json(value: object) -> str:
+    """Not escaped, so that half a surrogate pair is refused as in any text: no answer could hold it either."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _prepare_sqlite(engine: Engine) -> None:
