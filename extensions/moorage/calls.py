@@ -291,8 +291,9 @@ def report_run(run_id: str, progress: wire.RunProgress) -> Call[None]:
     )  # fmt: skip
 
 
-def run_log(run_id: str) -> Call[str]:
-    return Call(method="GET", path=f"/runs/{_q(run_id)}/log", read=read_text)
+def run_log(run_id: str, offset: int = 0) -> Call[bytes]:
+    """Some of the log's bytes from `offset` on; the next offset is `offset` plus their number. None: that is all so far."""
+    return Call(method="GET", path=f"/runs/{_q(run_id)}/log", params=_params(offset=offset), read=read_bytes)
 
 
 # --- workloads and administration -----------------------------------------------------------------------------------

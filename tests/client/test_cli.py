@@ -293,6 +293,13 @@ def test_a_build_is_followed_line_by_line(api: FakeServiceApi, moorage: Terminal
     assert b"a.py" in sent.content
 
 
+def test_a_long_log_of_a_run_is_printed_to_its_end(moorage: Terminal, api: FakeServiceApi) -> None:
+    answer(api, "GET", "/runs/r1/log", "begins, é".encode()[:-1], "é".encode()[1:] + b" goes on\nends\n", b"")
+    assert moorage("run", "log", "r1") == 0
+    assert moorage.out == "begins, é goes on\nends\n"
+    assert [one.url.params["offset"] for one in api.requests] == ["0", "9", "24"]
+
+
 def test_a_folder_without_manifest_shows_one(moorage: Terminal, tmp_path: Path) -> None:
     assert moorage("project", "new", "mine", str(tmp_path)) == 2
     assert "packages:" in moorage.err

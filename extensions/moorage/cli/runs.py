@@ -113,7 +113,10 @@ def _show_end(now: Session, run: wire.Run) -> None:
 def log(run: RunId) -> None:
     """What a run's processes wrote."""
     now = session()
-    text = now.send(calls.run_log(run))
+    content = bytearray()
+    while piece := now.send(calls.run_log(run, len(content))):
+        content += piece
+    text = content.decode("utf-8", "replace")
     now.result({"log": text}, lambda: now.say(text.rstrip("\n")))
 
 
