@@ -93,6 +93,8 @@ def test_its_log_is_read_piece_by_piece(client: TestClient, builder: Builder, ad
     assert "is ready: Python" in whole.text
     rest = client.get(f"/api/v1/builds/{build}/log", headers=ada, params={"offset": 10})
     assert rest.content == whole.content[10:]
+    end = client.get(f"/api/v1/builds/{build}/log", headers=ada, params={"last": 10})
+    assert end.content == whole.content[-10:]
     assert client.get(f"/api/v1/builds/{build}/log", headers=ada, params={"offset": -1}).status_code == 422
 
 

@@ -19,7 +19,7 @@ from moorage_service.settings import PREFIX
 router = APIRouter(prefix="/projects", include_in_schema=False, route_class=PageRoute)
 
 _ROLES = ("viewer", "editor", "owner")
-_LONGEST_LOG = 200_000  # characters of a build's log on the page: its end
+_LONGEST_LOG = 200_000  # bytes of a build's log on the page: its end
 _EXAMPLE = """\
 name: My project
 python: "{python}"
@@ -163,8 +163,7 @@ def _rights(caller: Caller, project: Project) -> dict[str, bool]:
 def _log(context: Context, caller: Caller, build: Build | None) -> str:
     if build is None:
         return ""
-    content = bytes(projects.get_build_log(context, caller, build.id).body)
-    return content.decode(errors="replace")[-_LONGEST_LOG:]
+    return bytes(projects.get_build_log(context, caller, build.id, last=_LONGEST_LOG).body).decode(errors="replace")
 
 
 def _text(manifest: str) -> str:

@@ -111,12 +111,16 @@ def cancel_build(context: Ctx, caller: RequireUser, build_id: str) -> None:
 
 @router.get("/builds/{build_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def get_build_log(
-    context: Ctx, caller: RequireUser, build_id: str, offset: Annotated[int, Query(ge=0)] = 0
+    context: Ctx,
+    caller: RequireUser,
+    build_id: str,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    last: Annotated[int | None, Query(ge=1, le=builds.LARGEST_READ)] = None,
 ) -> Response:
-    """The log's bytes from `offset` on, as far as it is written. The next offset is this one plus their number."""
+    """The log's bytes from `offset` on, as far as it is written, or its last ones. The next offset is this one plus their number."""
     with context.database.read() as session:
         builds.find(session, build_id, caller)
-    content = builds.read_log(context.settings, build_id, offset)
+    content = builds.read_log(context.settings, build_id, offset, last)
     return Response(content, media_type="text/plain; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})
 
 

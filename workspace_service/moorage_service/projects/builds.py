@@ -1,5 +1,6 @@
 """Builds of environments: queued here, carried out one after another by `builder`."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -81,11 +82,11 @@ def log_path(settings: Settings, build_id: str) -> Path:
     return settings.state / "logs" / "builds" / f"{build_id}.log"
 
 
-def read_log(settings: Settings, build_id: str, offset: int) -> bytes:
-    """At most `LARGEST_READ` bytes from `offset` on; none when nothing is there (yet)."""
+def read_log(settings: Settings, build_id: str, offset: int, last: int | None = None) -> bytes:
+    """At most `LARGEST_READ` bytes from `offset` on, or the `last` bytes; none when nothing is there (yet)."""
     try:
         with log_path(settings, build_id).open("rb") as file:
-            file.seek(offset)
+            file.seek(offset if last is None else max(0, file.seek(0, os.SEEK_END) - last))
             return file.read(LARGEST_READ)
     except FileNotFoundError:
         return b""
