@@ -62,6 +62,21 @@ def test_a_schedule_that_can_not_be_read_keeps_no_other_from_firing(jobs: Jobs, 
 
 
 @each_database
+def test_a_clock_that_is_set_back_makes_no_run_twice(jobs: Jobs, clock: FakeClock) -> None:
+    job = promote(jobs)
+    clock.advance(1800)
+    assert fire_due(jobs.context) == 1
+    clock.advance(-60)
+    for cron in ("0 0 * * *", HOURLY["cron"]):
+        jobs.promote(notebook("1"), schedule={"cron": cron})
+    assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T06:00:00.000Z"
+    clock.advance(60)
+    assert fire_due(jobs.context) == 0
+    assert phases(jobs) == ["06:00 queued"]
+    assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T07:00:00.000Z"
+
+
+@each_database
 def test_many_clocks_make_each_run_once(jobs: Jobs, clock: FakeClock) -> None:
     for number in range(5):
         jobs.promote(notebook("1"), name=f"job {number}", schedule=HOURLY)

@@ -21,7 +21,7 @@ from moorage_jobs.schedule import FirePlan, overlap_choice, parse, plan_due
 from moorage_service.context import Context
 from moorage_service.jobs import execution, operations, runs, schedules
 from moorage_service.metrics import FIRED_LATE
-from moorage_service.store.tables import JobRow
+from moorage_service.store.tables import JobRow, RunRow
 from moorage_service.workloads import lifecycle
 
 log = logging.getLogger(__name__)
@@ -115,11 +115,19 @@ def _fire(context: Context, job_id: str) -> int:
             return 0
         if schedule is None:
             return 0
+        made = _made_before(session, job, [*plan.run, *(fire for fire, _ in plan.skipped)])
         for fire, reason in plan.skipped:
-            _record_skipped(session, job, fire, now, reason, "run.missed")
+            if fire not in made:
+                _record_skipped(session, job, fire, now, reason, "run.missed")
         if plan.omitted:
             log.warning("job %s: %d older missed fires are not recorded one by one", job_id, plan.omitted)
-        return sum(_make_run(session, job, schedule, fire, now) for fire in plan.run)
+        return sum(_make_run(session, job, schedule, fire, now) for fire in plan.run if fire not in made)
+
+
+def _made_before(session: Session, job: JobRow, fires: list[datetime]) -> set[datetime]:
+    """Of these fires, those that have a row already: a clock that was set back comes to them again."""
+    query = select(RunRow.scheduled_for).where(RunRow.job_id == job.id, RunRow.scheduled_for.in_(fires))
+    return {fire for fire in session.scalars(query) if fire is not None}
 
 
 def _plan(context: Context, job: JobRow, schedule: wire.Schedule, now: datetime) -> FirePlan:
