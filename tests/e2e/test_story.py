@@ -210,6 +210,16 @@ def test_4_promote_in_a_terminal_and_run_from_the_page(lab: Lab, portal: Portal,
     )
 
 
+def test_4_run_from_the_command_line(lab: Lab, portal: Portal) -> None:
+    job = _job(portal, "ray")
+    assert job is not None
+    before = {run["id"] for run in _runs(portal, job)}
+    lab.terminal().type("moorage job run ray --param candidates=3")
+    new = eventually(lambda: [run for run in _runs(portal, job) if run["id"] not in before], within=60, what="the run")
+    ended = eventually(lambda: _ended(portal, new[0]), within=240, what="the run's end")
+    assert (ended["phase"], ended["parameters"]["candidates"]) == ("succeeded", 3), ended
+
+
 def test_4_promote_by_the_form_and_see_what_failed(portal: Portal, page: Page, picture: Picture) -> None:
     portal.go("/jobs/promote?project=starter")
     page.get_by_label("Notebook (.ipynb)").set_input_files(NOTEBOOKS / "greet.ipynb")
