@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -303,3 +304,14 @@ def test_a_user_of_the_hub_is_a_row_here_with_an_id_of_its_own(context: Context,
         rows = session.scalars(select(UserRow)).all()
     assert len({row.id for row in rows}) == 3
     assert all(row.id.startswith("us-") for row in rows)
+
+
+def test_a_forged_cookie_leads_to_no_other_site(client: TestClient, hub: FakeHub, people: dict[str, Headers]) -> None:
+    hub.signed_in = "ada"
+    away = client.get("/")
+    query = urlsplit(away.headers["location"]).query
+    back = hub.answer("GET", "/hub/api/oauth2/authorize", query, "", b"").headers["Location"]
+    state = client.cookies["moorage-oauth-state"].strip('"').partition(":")[0]
+    client.cookies.clear()
+    client.cookies.set("moorage-oauth-state", f"{state}:https://elsewhere.example/", path=PREFIX)
+    assert client.get(back.removeprefix(PREFIX)).headers["location"] == f"{PREFIX}/"

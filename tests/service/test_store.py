@@ -15,6 +15,7 @@ from moorage_service.store import migrations
 from moorage_service.store.database import Database
 from moorage_service.store.migrations import SchemaError
 from moorage_service.store.tables import LimitRow, SessionRow, Table, UserRow, new_id
+from moorage_service.store.text import storable
 from tests.service.databases import each_database
 
 NOW = datetime(2026, 11, 21, 6, 0, 0, 123456, tzinfo=UTC)
@@ -157,3 +158,12 @@ def test_ids_are_names_that_files_and_kubernetes_take() -> None:
     made = {new_id("cl") for _ in range(1000)}
     assert len(made) == 1000
     assert all(each.startswith("cl-") and each.replace("-", "").isalnum() and each == each.lower() for each in made)
+
+
+@each_database
+def test_text_that_quotes_a_users_program_can_be_kept(database: Database) -> None:
+    odd = "it said \0 and half a pair \ud800"
+    with database.begin() as session:
+        session.add(UserRow(hub_name=storable(odd), created_at=NOW))
+    with database.read() as session:
+        assert session.scalars(select(UserRow.hub_name)).one() == "it said  and half a pair ?"

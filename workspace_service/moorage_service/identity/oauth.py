@@ -29,7 +29,7 @@ def to_sign_in(context: Context, after: str) -> RedirectResponse:
     state = secrets.token_urlsafe(24)
     query = urlencode({"client_id": CLIENT_ID, "redirect_uri": redirect_uri(), "response_type": "code", "state": state})
     response = RedirectResponse(f"{context.settings.public_url}/hub/api/oauth2/authorize?{query}", status_code=302)
-    value = f"{state}:{after if after.startswith(PREFIX + '/') else PREFIX + '/'}"
+    value = f"{state}:{after}"
     response.set_cookie(
         STATE_COOKIE, value, max_age=600, path=PREFIX, httponly=True, samesite="lax", secure=_secure(context)
     )
@@ -61,7 +61,8 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             now=context.clock(),
             lasts_s=context.settings.session_s,
         )
-    response = RedirectResponse(after, status_code=302)
+    # The cookie is the browser's word: only a path of ours is followed.
+    response = RedirectResponse(after if after.startswith(f"{PREFIX}/") else f"{PREFIX}/", status_code=302)
     response.delete_cookie(STATE_COOKIE, path=PREFIX)
     response.set_cookie(
         sessions.COOKIE,

@@ -95,8 +95,14 @@ def map_uid(session: Session, settings: Settings, user: UserRow, uid: int) -> No
             "uid: this Moorage does not run as root, so everything runs under its own account. Start it as root to map users.",
             field="uid",
         )
-    if _account(uid) is None:
+    account = _account(uid)
+    if account is None:
         raise BadRequest(f"uid: this machine has no account with uid {uid}. Make one first (adduser).", field="uid")
+    if account.pw_gid == 0:
+        raise BadRequest(
+            f"uid: the account {account.pw_name} ({uid}) is in the group of root, and no workload runs so. Choose another.",
+            field="uid",
+        )
     if home_of(settings, user).exists():
         raise Conflict(
             f"uid: {user.hub_name} has a home already, owned by uid {user.uid}. Map a uid before their first notebook.",

@@ -20,6 +20,7 @@ from moorage_service.errors import ServiceError
 from moorage_service.projects import builds, manifests
 from moorage_service.settings import Settings
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
+from moorage_service.store.text import storable
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class Builder:
     def _finish(self, build_id: str, state: str, error: str | None) -> None:
         with self._context.database.begin() as session:
             row = session.get_one(BuildRow, build_id)
-            row.state, row.error = state, error
+            row.state, row.error = state, None if error is None else storable(error)
             row.ended_at = None if state == "queued" else self._context.clock()
 
     def _succeed(self, build_id: str, project_id: str, record: EnvironmentRecord) -> None:

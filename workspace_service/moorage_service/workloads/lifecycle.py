@@ -13,6 +13,7 @@ from moorage.wire import Phase, WorkloadKind
 from moorage_service.ledger import admission
 from moorage_service.metrics import ENDED, TIME_TO_READY
 from moorage_service.store.tables import EventRow, TokenRow, WorkloadRow, new_id
+from moorage_service.store.text import storable
 
 PREFIXES = {WorkloadKind.NOTEBOOK: "nb", WorkloadKind.CLUSTER: "cl", WorkloadKind.RUN: "run"}
 
@@ -34,12 +35,7 @@ def record(
     session: Session, workload_id: str, code: str, message: str, *, now: datetime, actor: str | None = None
 ) -> None:
     """One line of history, for the owner to read."""
-    session.add(EventRow(workload_id=workload_id, at=now, code=code, message=_storable(message), actor=actor))
-
-
-def _storable(text: str) -> str:
-    """Without what no store takes, NUL characters and halves of pairs: a reason may quote what a user's program wrote."""
-    return text.replace("\0", "").encode(errors="replace").decode()
+    session.add(EventRow(workload_id=workload_id, at=now, code=code, message=storable(message), actor=actor))
 
 
 def enter(
@@ -47,7 +43,7 @@ def enter(
     actor: str | None = None,
 ) -> bool:  # fmt: skip
     """Moves the workload to `phase` with a reason in words; the same phase and reason again changes nothing (False)."""
-    reason = None if reason is None else _storable(reason)
+    reason = None if reason is None else storable(reason)
     if workload.phase == phase.value and workload.reason == reason:
         return False
     changed = workload.phase != phase.value
