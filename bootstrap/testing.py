@@ -35,6 +35,7 @@ def run_tests(places: Places, arguments: list[str]) -> int:
     interpreter = choose(places)
     uv = ensure_uv(places)
     _environment(places, uv, interpreter)
+    os.environ["UV"] = str(uv)  # builds are tested with the one that was fetched: there may be none on PATH
     os.environ["MOORAGE_TEST_PROXY"] = str(ensure_proxy(places, uv, interpreter))
     os.environ.setdefault("UV_CACHE_DIR", str(places.cache / "uv"))
     _programs()
