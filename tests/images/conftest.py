@@ -1,9 +1,8 @@
 """A place for builds that other uids may pass through (pytest's own folders are for their owner alone), and what they need."""
 
 import os
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,10 @@ from moorage_images.environments import EnvironmentRecord
 from moorage_images.interpreters import Interpreter
 from moorage_images.manifest import Manifest
 from moorage_images.sandbox import Log
-from moorage_images.seal import remove
-from tests.fakes.package_index import PackageIndex, client_wheel, small_index
+from tests.fakes.package_index import PackageIndex, client_wheel
 from tests.images.places import find_uv, open_python
 
 Build = Callable[..., EnvironmentRecord]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="moorage-images-"))
-    folder.chmod(0o755)
-    yield folder
-    remove(folder)
-
-
-@pytest.fixture
-def index(open_folder: Path) -> PackageIndex:
-    folder = open_folder / "index"
-    folder.mkdir()
-    return small_index(folder)
 
 
 @pytest.fixture

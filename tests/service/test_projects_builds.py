@@ -1,42 +1,23 @@
 """Builds through the API and the thread that carries them out. uv and the processes are real; the index is a small one."""
 
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from moorage_images import environments, template
-from moorage_images.seal import remove
 from moorage_service.context import Context
 from moorage_service.projects import archive
 from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
-from tests.fakes.package_index import PackageIndex, client_wheel, small_index
+from tests.fakes.package_index import PackageIndex, client_wheel
 from tests.images.places import find_uv, open_python
 from tests.waiting import eventually
 
 Headers = dict[str, str]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """Where other uids may pass: pytest's own folders are for their owner alone."""
-    folder = Path(tempfile.mkdtemp(prefix="moorage-builds-"))
-    folder.chmod(0o755)
-    yield folder
-    remove(folder)
-
-
-@pytest.fixture
-def index(open_folder: Path) -> PackageIndex:
-    folder = open_folder / "index"
-    folder.mkdir()
-    return small_index(folder)
 
 
 @pytest.fixture

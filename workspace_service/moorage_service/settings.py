@@ -19,6 +19,11 @@ from sqlalchemy.exc import ArgumentError
 PREFIX = "/services/moorage"
 
 
+def is_ours(path: str) -> bool:
+    """Whether a browser that is sent to `path` stays on a page of this service: never another site's, nor the hub's."""
+    return path.startswith(f"{PREFIX}/")
+
+
 MAY_BE_ZERO = frozenset(
     {"hub_token_cache_s", "session_check_s", "stop_grace_s", "schedule_grace_s", "scale_idle_s", "run_report_s"}
 )

@@ -11,7 +11,7 @@ from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, NotSignedIn
 from moorage_service.identity import sessions
 from moorage_service.identity.users import sign_in
-from moorage_service.settings import PREFIX
+from moorage_service.settings import PREFIX, is_ours
 
 CLIENT_ID = "service-moorage"
 STATE_COOKIE = "moorage-oauth-state"
@@ -62,7 +62,7 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             lasts_s=context.settings.session_s,
         )
     # The cookie is the browser's word: only a path of ours is followed.
-    response = RedirectResponse(after if after.startswith(f"{PREFIX}/") else f"{PREFIX}/", status_code=302)
+    response = RedirectResponse(after if is_ours(after) else f"{PREFIX}/", status_code=302)
     response.delete_cookie(STATE_COOKIE, path=PREFIX)
     response.set_cookie(
         sessions.COOKIE,

@@ -17,7 +17,7 @@ from moorage_service.errors import Forbidden, NotFound, NotSignedIn, ServiceErro
 from moorage_service.identity import oauth
 from moorage_service.identity.callers import Caller, RequireUser
 from moorage_service.portal import render
-from moorage_service.settings import PREFIX
+from moorage_service.settings import is_ours
 
 
 def page_user(caller: RequireUser) -> Caller:
@@ -80,7 +80,7 @@ def _refused(request: Request, error: ServiceError) -> Response:
         request.headers.get("host"),
         urlsplit(current_context(request).settings.public_url).netloc,
     )
-    if request.method == "POST" and own and came_from.path.startswith(f"{PREFIX}/"):
+    if request.method == "POST" and own and is_ours(came_from.path):
         query = f"?{came_from.query}" if came_from.query else ""
         return render.go(f"{came_from.path}{query}", bad=error.message)
     return render.error_page(request, error.status, error.message)

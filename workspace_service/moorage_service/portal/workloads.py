@@ -8,7 +8,7 @@ from moorage.wire import WorkloadKind
 from moorage_service.context import Ctx
 from moorage_service.portal import render
 from moorage_service.portal.access import PageRoute, PageUser
-from moorage_service.settings import PREFIX
+from moorage_service.settings import PREFIX, is_ours
 from moorage_service.workloads import api as workloads
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -49,6 +49,6 @@ def stop(
     why: Annotated[str, Form()] = "",
 ) -> Response:
     item = workloads.stop(context, caller, workload_id, why=why or None)
-    target = back if back.startswith(f"{PREFIX}/") else f"{PREFIX}/workloads"
+    target = back if is_ours(back) else f"{PREFIX}/workloads"
     done = "has ended already" if item.ended_at else "is stopping"
     return render.go(target, good=f"The {item.kind} {item.name} {done}. What it holds is free once it is gone.")
