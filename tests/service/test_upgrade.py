@@ -18,6 +18,7 @@ from tests.service.restored import restore
 from tests.service.world import GIB
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+SINCE_0_1_0 = frozenset({"tickets", "leases", "quarantine"})
 DUMPS = sorted(FIXTURES.glob("moorage-*.sql"))
 
 
@@ -43,6 +44,8 @@ def test_a_released_database_is_read_whole_and_worked_with(upgraded: Settings) -
     context = make_context(upgraded)
     with context.database.read() as session:
         for mapper in Table.registry.mappers:
+            if mapper.class_.__tablename__ in SINCE_0_1_0:
+                continue
             assert session.scalars(select(mapper.class_)).all(), (
                 f"the dump has nothing in {mapper.class_.__tablename__}"
             )

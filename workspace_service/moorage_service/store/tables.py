@@ -76,6 +76,7 @@ class UserRow(Table):
     groups: Mapped[list[Any]] = mapped_column(default=list)
     uid: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]  # since when `active` is False
 
 
 class SessionRow(Table):
@@ -311,3 +312,33 @@ class IdempotencyRow(Table):
     key: Mapped[str] = mapped_column(String(200), primary_key=True)
     result: Mapped[str] = mapped_column(String(80))
     created_at: Mapped[datetime]
+
+
+class TicketRow(Table):
+    """Admits a browser to one thing on the content origin, by hash: a `ticket` once, within seconds; a `grant` until it expires."""
+
+    __tablename__ = "tickets"
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    target: Mapped[str] = mapped_column(String(400))  # what it opens, such as "dashboard:cl-..."
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class LeaseRow(Table):
+    """Who may act as `name` now. `fence` grows with each change of hands: what an earlier holder still sends is refused."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(80))
+    fence: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[datetime]
+
+
+class QuarantineRow(Table):
+    """A row that this program can't handle, such as one of a newer version: set aside, said, and tried again when it changes."""
+
+    __tablename__ = "quarantine"
+    key: Mapped[str] = mapped_column(String(300), primary_key=True)  # table and key: "workloads/cl-..."
+    reason: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime]

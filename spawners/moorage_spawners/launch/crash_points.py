@@ -1,0 +1,48 @@
+"""Places at which a test may kill this process, as a power cut would: between two steps that are meant to be safe apart.
+
+`MOORAGE_CRASH_AT=NAME` kills it (SIGKILL) at the first arrival at NAME, `NAME:3` at the third. Unset, as always outside of tests,
+`reach` does nothing. The environment is read here and once, so that hub, service and shims share one switch.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Every name there is, so that a misspelt one is an error instead of a test that never crashes anything.
+POINTS: frozenset[str] = frozenset()
+
+
+@dataclass
+class CrashPlan:
+    """Dies at the `arrivals_left`-th arrival at `point`."""
+
+    point: str
+    arrivals_left: int
+
+
+def read_plan(environ: Mapping[str, str]) -> CrashPlan | None:
+    """What `MOORAGE_CRASH_AT` says. Raises ValueError for a point that does not exist or a count that is none."""
+    wish = environ.get("MOORAGE_CRASH_AT", "")
+    if not wish:
+        return None
+    point, _, count = wish.partition(":")
+    if point not in POINTS:
+        raise ValueError(f"MOORAGE_CRASH_AT={wish!r}: there is no point {point!r}; one of {', '.join(sorted(POINTS))}")
+    if count and not (count.isdecimal() and int(count) > 0):
+        raise ValueError(f"MOORAGE_CRASH_AT={wish!r}: after the colon stands at which arrival, from 1 on")
+    return CrashPlan(point, int(count or 1))
+
+
+_plan = read_plan(os.environ)
+
+
+def reach(point: str) -> None:
+    """Marks a place between two steps. Raises ValueError for a name that is not in `POINTS`."""
+    if point not in POINTS:
+        raise ValueError(f"crash point {point!r} is not in POINTS")
+    if _plan is None or _plan.point != point:
+        return
+    _plan.arrivals_left -= 1
+    if _plan.arrivals_left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
