@@ -24,7 +24,7 @@ def rows() -> list[tuple[int, str, str]]:
     return found
 
 
-def tests_of(path: Path) -> set[str]:
+def named_in(path: Path) -> set[str]:
     """Names of the functions of a test module that pytest collects."""
     return {
         node.name
@@ -42,7 +42,7 @@ def test_each_row_names_tests_that_exist() -> None:
         assert not NODE.sub("", cell).strip(" ,;"), f"{number}: {cell!r} holds something else than tests"
         for file, test in named:
             assert (ROOT / file).is_file(), f"{number}: {file} does not exist"
-            assert test in tests_of(ROOT / file), f"{number}: {file} has no test {test!r}"
+            assert test in named_in(ROOT / file), f"{number}: {file} has no test {test!r}"
 
 
 @pytest.mark.parametrize("number", sorted(ASSERTIONS))

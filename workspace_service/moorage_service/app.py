@@ -76,7 +76,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     app.add_middleware(MeasureRequests)
     errors.install_handlers(app)
     for router in ROUTERS:
-        app.include_router(router, prefix=API)
+        app.include_router(router, prefix=API, responses=errors.documented())
     app.include_router(oauth.router, prefix=PREFIX)
     app.include_router(dashboards.router, prefix=PREFIX)
     app.include_router(portal_api.router, prefix=PREFIX)

@@ -14,7 +14,8 @@ ServiceError
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -98,6 +99,39 @@ class LimitRefused(Conflict):
 
     def body(self) -> dict[str, Any]:
         return {**super().body(), "refusal": dataclasses.asdict(self.refusal)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error:
+    """The one error format, as the schema of the API describes it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    code: str  # stable
+    message: str  # says what to do
+    field: str | None = None  # which field can't be accepted
+    refusal: Refusal | None = None  # by which limit
+
+
+def documented() -> dict[int | str, dict[str, Any]]:
+    """For the schema of the API: every refusal that a route may answer with."""
+    words = {
+        400: "A value can't be accepted, or what was sent can't be read",
+        401: "No credential, or one that is good for nothing",
+        403: "The caller may not do this",
+        404: "There is no such thing, or it is not the caller's",
+        409: "The present state, or a limit, does not allow it",
+        413: "Too much was sent",
+        422: "What was sent has another shape",
+        503: "Something that this needs does not answer",
+    }
+    statuses = sorted({422, *(kind.status for kind in _kinds(ServiceError))} - {500})
+    return {status: {"model": Error, "description": words.get(status, "Refused")} for status in statuses}
+
+
+def _kinds(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _kinds(each)
 
 
 class Answer(JSONResponse):

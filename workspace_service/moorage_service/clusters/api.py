@@ -1,6 +1,6 @@
 """Clusters: for their owners, and for their agents."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from moorage.wire import AgentOrders, AgentReport, Attach, Cluster, ClusterOptions, ClusterRequest, WorkloadKind
@@ -61,12 +61,12 @@ def attach(context: Ctx, caller: RequireMember, cluster_id: str) -> Attach:
     return operations.attach(context, caller, cluster_id)
 
 
-@router.get("/clusters/{cluster_id}/log", response_class=PlainTextResponse)
-def read_log(context: Ctx, caller: RequireMember, cluster_id: str) -> str:
+@router.get("/clusters/{cluster_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def read_log(context: Ctx, caller: RequireMember, cluster_id: str) -> PlainTextResponse:
     """What head or scheduler, workers and agent wrote; the last MiB of each."""
     with context.database.read() as session:
         workloads.find_own(session, caller, cluster_id, kind=WorkloadKind.CLUSTER)
-    return operations.platform_of(context).log(cluster_id)
+    return PlainTextResponse(operations.platform_of(context).log(cluster_id))
 
 
 @router.post("/agent/reports")

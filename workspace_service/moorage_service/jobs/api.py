@@ -1,6 +1,6 @@
 """Jobs, schedules and runs over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -15,6 +15,9 @@ from moorage_service.projects.access import find_project
 
 router = APIRouter(tags=["jobs"])
 _Most = Annotated[int, Query(ge=1, le=500)]
+_OUTPUTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {kind.partition(";")[0]: {} for kind, _ in outputs.KINDS.values()}}
+}
 
 
 def _job(context: Context, caller: Caller, job_id: str) -> Job:
@@ -115,7 +118,7 @@ def cancel(context: Ctx, caller: RequireUser, run_id: str) -> Run:
     return _run(context, caller, run_id)
 
 
-@router.get("/runs/{run_id}/outputs/{name}", response_class=FileResponse)
+@router.get("/runs/{run_id}/outputs/{name}", response_class=Response, responses=_OUTPUTS)
 def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> FileResponse:
     """notebook.ipynb, notebook.html (in a sandbox, without an origin) or run.log."""
     with context.database.read() as session:
@@ -124,7 +127,7 @@ def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> FileR
     return FileResponse(path, media_type=outputs.KINDS[name][0], headers=outputs.HEADERS)
 
 
-@router.get("/runs/{run_id}/log")
+@router.get("/runs/{run_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def log(
     context: Ctx,
     caller: RequireMember,
