@@ -143,7 +143,7 @@ class Bench:
 @contextmanager
 def serve(context: Context) -> Iterator[None]:
     """The service on its real port, with the loop that is for clusters."""
-    loops = make_reconcilers(context, {WorkloadKind.CLUSTER: step})
+    loops = make_reconcilers(context, {WorkloadKind.CLUSTER: step}, {})
     config = uvicorn.Config(
         create_app(context, background=False), host="127.0.0.1", port=context.settings.port, log_level="warning"
     )

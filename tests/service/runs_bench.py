@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from moorage_service.app import STEPS, create_app
+from moorage_service.app import STEPS, SURVEYS, create_app
 from moorage_service.context import Context
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.reconciler.loop import Reconciler, make_reconcilers
@@ -38,7 +38,7 @@ class Service:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         eventually(lambda: self._server is not None and self._server.started, what="the service")
-        self._loops = [*make_reconcilers(self.context, STEPS), ScheduleClock(self.context)]
+        self._loops = [*make_reconcilers(self.context, STEPS, SURVEYS), ScheduleClock(self.context)]
         for loop in self._loops:
             loop.start()
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 from sqlalchemy import select
 
@@ -118,3 +119,34 @@ def test_a_change_between_two_waits_is_not_missed() -> None:
     seen = wakeup.changes
     wakeup.notify()
     assert wakeup.wait(seen, timeout_s=3600) == seen + 1
+
+
+def test_only_those_that_the_survey_names_are_stepped_and_those_that_failed_before(
+    context: Context, project: ProjectRow, ada: Headers
+) -> None:
+    context.settings.reconcile_s = 0.0  # no pauses
+    quiet, needy = add_notebook(context, project, "quiet"), add_notebook(context, project, "needy")
+    named, stepped = [[needy], [], []], []
+
+    def step(_context: Context, workload: str) -> None:
+        stepped.append(workload)
+        if len(stepped) == 1:
+            raise RuntimeError("once")
+
+    loop = Reconciler(context, WorkloadKind.NOTEBOOK, step, lambda _context, _live: named.pop(0))
+    for _ in range(3):
+        loop.run_once()
+    assert stepped == [needy, needy]
+    assert quiet not in stepped
+
+
+def test_a_survey_that_fails_hides_nothing(context: Context, project: ProjectRow, ada: Headers) -> None:
+    notebook = add_notebook(context, project)
+    stepped: list[str] = []
+
+    def survey(_context: Context, _live: Sequence[str]) -> list[str]:
+        raise RuntimeError("odd row")
+
+    loop = Reconciler(context, WorkloadKind.NOTEBOOK, lambda _context, workload: stepped.append(workload), survey)
+    loop.run_once()
+    assert stepped == [notebook]

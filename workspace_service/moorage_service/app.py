@@ -29,7 +29,7 @@ from moorage_service.portal import assets
 from moorage_service.projects import api as projects_api
 from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
-from moorage_service.reconciler.loop import Reconciler, Step, make_reconcilers
+from moorage_service.reconciler.loop import Reconciler, Step, Survey, make_reconcilers
 from moorage_service.reconciler.orphans import Orphans
 from moorage_service.settings import PREFIX
 from moorage_service.workloads import api as workloads_api
@@ -50,6 +50,9 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.NOTEBOOK: notebooks.step,
     WorkloadKind.RUN: runs.step,
 }
+SURVEYS: dict[WorkloadKind, Survey] = {
+    WorkloadKind.NOTEBOOK: notebooks.survey,
+}
 
 
 def create_app(context: Context, *, background: bool = True) -> FastAPI:
@@ -60,7 +63,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
             seed_starter(context)
-            loops = [*make_reconcilers(context, STEPS), Builder(context), ScheduleClock(context), Orphans(context)]
+            loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context)]
         for loop in loops:
             loop.start()
         yield

@@ -1,8 +1,10 @@
 """One step for one notebook: the shim's record against what should be."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Phase
@@ -18,23 +20,22 @@ LOG_TAIL = 2000  # bytes
 log = logging.getLogger(__name__)
 
 
+def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
+    """Those of the live notebooks of which something is to be noted or done."""
+    for workload_id, known in _known(context, live).items():
+        if _to_do(known, context.processes.observe(workload_id)) is not None:
+            yield workload_id
+
+
 def step(context: Context, workload_id: str) -> None:
     # What the store knows comes first: what was bound before we looked, and is not seen now, is gone.
-    known = _known(context, workload_id)
+    known = _known(context, [workload_id]).get(workload_id)
     if known is None:
         return
     observed = context.processes.observe(workload_id)
-    running = any(not each.gone for each in observed)
-    if running and known.wanted:
-        if all(each.gone or (each.state == "lost" and each.pid is None) for each in observed):
-            _give_up(context, workload_id)
-        elif not known.settled:
-            _bind(context, workload_id)
-    elif running:
-        _end_processes(context, workload_id)
-    elif observed or not known.wanted or known.bound or known.lapsed:
-        _ended(context, workload_id, observed)
-    # Else it was admitted a moment ago: the spawner is about to start it.
+    do = _to_do(known, observed)
+    if do is not None:
+        do(context, workload_id, observed)
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,39 @@ class _Known:
     settled: bool
 
 
-def _known(context: Context, workload_id: str) -> _Known | None:
+_Action = Callable[[Context, str, list[Observation]], None]
+
+
+def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
+    if any(not each.gone for each in observed):
+        if not known.wanted:
+            return _end_processes
+        if all(each.gone or (each.state == "lost" and each.pid is None) for each in observed):
+            return _give_up
+        return None if known.settled else _bind
+    # Else it was admitted a moment ago: the spawner is about to start it.
+    return _ended if observed or not known.wanted or known.bound or known.lapsed else None
+
+
+def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
+    """Of those that live, in one look. Columns only: whatever else is wrong with a row is its own step's affair."""
+    query = (
+        select(WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, ReservationRow.bound, ReservationRow.lease_expires_at)
+        .outerjoin(ReservationRow, ReservationRow.workload_id == WorkloadRow.id)
+        .where(WorkloadRow.id.in_(workload_ids), WorkloadRow.ended_at.is_(None))
+    )  # fmt: skip
     with context.database.read() as session:
-        workload = session.get(WorkloadRow, workload_id)
-        if workload is None or workload.ended_at is not None:
-            return None
-        reservation = session.get(ReservationRow, workload_id)
-        bound = reservation is not None and reservation.bound
-        return _Known(
-            wanted=workload.target == "running",
-            bound=bound,
-            lapsed=reservation is None or reservation.lease_expires_at < context.clock(),
-            settled=bound and workload.phase != Phase.PENDING.value,
+        rows = session.execute(query).all()
+    now = context.clock()
+    return {
+        row.id: _Known(
+            wanted=row.target == "running",
+            bound=bool(row.bound),
+            lapsed=row.lease_expires_at is None or row.lease_expires_at < now,
+            settled=bool(row.bound) and row.phase != Phase.PENDING.value,
         )
+        for row in rows
+    }
 
 
 def _live(session: Session, workload_id: str) -> WorkloadRow | None:
@@ -67,7 +88,7 @@ def _live(session: Session, workload_id: str) -> WorkloadRow | None:
     return None if workload is None or workload.ended_at is not None else workload
 
 
-def _bind(context: Context, workload_id: str) -> None:
+def _bind(context: Context, workload_id: str, _observed: list[Observation]) -> None:
     with context.database.begin() as session:
         workload = _live(session, workload_id)
         if workload is None:
@@ -77,7 +98,7 @@ def _bind(context: Context, workload_id: str) -> None:
             lifecycle.enter(session, workload, Phase.STARTING, now=context.clock())
 
 
-def _give_up(context: Context, workload_id: str) -> None:
+def _give_up(context: Context, workload_id: str, _observed: list[Observation]) -> None:
     """The server is dead, and so is its shim, but something that it started still runs: that must end first."""
     with context.database.begin() as session:
         workload = _live(session, workload_id)
@@ -89,7 +110,7 @@ def _give_up(context: Context, workload_id: str) -> None:
     context.wakeup.notify()
 
 
-def _end_processes(context: Context, workload_id: str) -> None:
+def _end_processes(context: Context, workload_id: str, _observed: list[Observation]) -> None:
     """Asked again at each pass, until nothing runs: asking is cheap, and what asked before may have died."""
     context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
     with context.database.read() as session:

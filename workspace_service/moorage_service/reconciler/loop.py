@@ -1,13 +1,14 @@
 """Level-triggered: every live workload of a kind is compared with what is observed, on changes and on a timer.
 
-One thread per kind, so that no kind waits for another. A step that raises is logged with its traceback and tried again later and later
-(never a crash loop); its workload says so in words after three failures in a row.
+One thread per kind, so that no kind waits for another. A pass begins with the kind's survey, which looks at all of them at once and names
+those for which there is something to do; only these are stepped. A step that raises is logged with its traceback and tried again later
+and later (never a crash loop); its workload says so in words after three failures in a row.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -20,18 +21,24 @@ from moorage_service.workloads import lifecycle
 log = logging.getLogger(__name__)
 
 Step = Callable[[Context, str], None]
+# Of these live workloads, oldest first, those that need a step now. A step decides for itself again: naming too many costs time only.
+Survey = Callable[[Context, Sequence[str]], Iterable[str]]
 TOLD_AFTER = 3
 LONGEST_PAUSE_S = 60.0
 MOST_DOUBLINGS = 16  # a power without a bound would overflow one day, and end the pass for all others
 
 
 class Reconciler:
-    """Runs `step(context, workload_id)` for each live workload of one kind. `start` and `stop` it once."""
+    """Runs `step(context, workload_id)` for each live workload of one kind that the survey names, or without one for all.
 
-    def __init__(self, context: Context, kind: WorkloadKind, step: Step) -> None:
+    `start` and `stop` it once.
+    """
+
+    def __init__(self, context: Context, kind: WorkloadKind, step: Step, survey: Survey | None = None) -> None:
         self.kind = kind
         self._context = context
         self._step = step
+        self._survey = survey
         self._failures: dict[str, tuple[int, float]] = {}  # workload -> failures in a row, not again before
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"reconcile-{kind.value}", daemon=True)
@@ -47,7 +54,7 @@ class Reconciler:
     def run_once(self) -> None:
         """One pass over all live workloads of the kind."""
         with RECONCILE.labels(self.kind.value).time():
-            for workload_id in self._live():
+            for workload_id in self._needy(self._live()):
                 if self._stopping.is_set():
                     return
                 self._reconcile(workload_id)
@@ -73,8 +80,19 @@ class Reconciler:
                 )
             )
         LIVE.labels(self.kind.value).set(len(ids))
-        self._failures = {key: value for key, value in self._failures.items() if key in ids}
+        alive = set(ids)
+        self._failures = {key: value for key, value in self._failures.items() if key in alive}
         return ids
+
+    def _needy(self, live: list[str]) -> list[str]:
+        if self._survey is None or not live:
+            return live
+        try:
+            named = set(self._survey(self._context, live))
+        except Exception:  # one odd row must not hide the others: each is looked at by itself
+            log.exception("the survey of kind %s failed; every one of them is stepped", self.kind.value)
+            return live
+        return [workload_id for workload_id in live if workload_id in named or workload_id in self._failures]
 
     def _reconcile(self, workload_id: str) -> None:
         failures, not_before = self._failures.get(workload_id, (0, 0.0))
@@ -102,5 +120,7 @@ class Reconciler:
             lifecycle.record(session, workload_id, "reconcile.trouble", message, now=self._context.clock())
 
 
-def make_reconcilers(context: Context, steps: Mapping[WorkloadKind, Step]) -> list[Reconciler]:
-    return [Reconciler(context, kind, step) for kind, step in steps.items()]
+def make_reconcilers(
+    context: Context, steps: Mapping[WorkloadKind, Step], surveys: Mapping[WorkloadKind, Survey]
+) -> list[Reconciler]:
+    return [Reconciler(context, kind, step, surveys.get(kind)) for kind, step in steps.items()]
