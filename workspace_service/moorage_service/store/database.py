@@ -8,15 +8,17 @@ No network call and no file work belongs inside either.
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from moorage_service.store import migrations
+
+T = TypeVar("T")
 
 BUSY_S = 30  # how long a writer waits for the one before it
 
@@ -55,6 +57,18 @@ class Database:
     def read(self) -> Iterator[Session]:
         with self._read() as session:
             yield session
+
+    def amend(self, work: Callable[[Session], T]) -> T:
+        """`work` on a session that writes nothing; only if it changed rows there, again in a write transaction, from the rows as they are then.
+
+        For what is done often and seldom changes anything. `work` may run twice: it changes rows as objects, and nothing else.
+        """
+        with self._read() as session, session.no_autoflush:
+            answer = work(session)
+            if not (session.new or session.deleted or any(session.is_modified(row) for row in session.dirty)):
+                return answer
+        with self.begin() as session:
+            return work(session)
 
     def close(self) -> None:
         self.engine.dispose()

@@ -6,7 +6,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
@@ -52,7 +52,8 @@ def enter(
         workload.started_at = now
     if phase in (Phase.READY, Phase.RUNNING) and workload.ready_at is None:
         workload.ready_at = now
-        TIME_TO_READY.labels(workload.kind).observe((now - workload.created_at).total_seconds())
+        waited, kind = (now - workload.created_at).total_seconds(), workload.kind
+        once_committed(session, lambda: TIME_TO_READY.labels(kind).observe(waited))
     if changed or reason is not None:
         message = reason or f"The {workload.kind} is {phase.value}."
         record(session, workload.id, code or f"{workload.kind}.{phase.value}", message, now=now, actor=actor)
@@ -88,3 +89,16 @@ def ended(
     admission.release(session, workload.id, now=now)
     session.execute(delete(TokenRow).where(TokenRow.workload_id == workload.id))
     ENDED.labels(workload.kind, phase.value).inc()
+    kind = workload.kind
+    once_committed(session, lambda: ENDED.labels(kind, phase.value).inc())
+
+
+def once_committed(session: Session, count: Callable[[], None]) -> None:
+    """A change that is rolled back, or only tried out, is not counted."""
+    event.listen(session, "after_commit", lambda _session: count(), once=True)
+
+
+def never_begun(workload: WorkloadRow, phase: Phase, *, now: datetime, code: str, reason: str) -> None:
+    """Makes a new row one of history only: nothing was reserved for it, started or given a token. Its event is the caller's."""
+    workload.target, workload.phase, workload.ended_at = "gone", phase.value, now
+    workload.reason_code, workload.reason = code, storable(reason)
