@@ -19,7 +19,7 @@ from bootstrap.uv_tool import ensure_uv
 PR_SET_CHILD_SUBREAPER = 36
 VENV = ROOT / ".venv"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",)}
+PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",), "nftables": ("nftables",)}
 CHECKS = {
     "ruff": ("ruff", "check", "."),
     "mypy": ("mypy",),
@@ -78,12 +78,14 @@ def _environment(places: Places, uv: Path, interpreter: Interpreter) -> None:
 
 
 def _programs() -> None:
-    """Chromium, which the story needs, and PostgreSQL, on which the service's tests run beside SQLite."""
+    """Chromium, which the story needs, PostgreSQL, on which the service's tests run beside SQLite, and as root nft."""
     missing = []
     if not any(shutil.which(name) for name in BROWSERS):
         missing.append("chromium")
     if not (any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")):
         missing.append("postgresql")
+    if os.geteuid() == 0 and shutil.which("nft") is None:
+        missing.append("nftables")
     if not missing:
         return
     packages = [package for name in missing for package in PACKAGES[name]]

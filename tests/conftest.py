@@ -1,5 +1,6 @@
 """What the tests of several distributions share: a folder and a package index for real builds."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 
 from moorage_images.seal import remove
 from tests.fakes.package_index import PackageIndex, small_index
+
+# A service that a test starts leaves no rules in this machine's own network; the story raises its wall, and takes it away.
+os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
 
 
 @pytest.fixture

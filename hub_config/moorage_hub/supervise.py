@@ -173,5 +173,6 @@ def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) ->
         processes.stop(seen.workload_id, grace_s=grace_s)
     while running(settings.state):
         time.sleep(0.05)
+    processes.wall.down()
     count = len({seen.workload_id for seen in workloads})
     say(f"Stopped {count} workload{'' if count == 1 else 's'}" if count else "No workload was running")

@@ -137,6 +137,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             identity=identity,
             size=size,
             labels={"kind": "notebook", "owner": self.user.name, "project": admission.project},
+            ports=(self.port,),
         )
 
     async def poll(self) -> int | None:

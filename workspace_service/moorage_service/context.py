@@ -30,6 +30,7 @@ class Context:
     clock: Clock = utc_now
     started_at: datetime = field(default_factory=utc_now)  # of this process: before, nobody could be heard
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
+    no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
     cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
 
 

@@ -11,6 +11,7 @@ from moorage_service.app import create_app
 from moorage_service.context import make_context
 from moorage_service.settings import SettingsError, load
 from moorage_service.store.migrations import SchemaError
+from moorage_service.walls import raise_wall
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
         context = make_context(settings)
     except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError) as error:
         sys.exit(f"moorage-service: it can't start. {error}")
+    raise_wall(context)
     # Access lines would hold one-use codes and fill the disk with agents' reports.
     uvicorn.run(
         create_app(context),

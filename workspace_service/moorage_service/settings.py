@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     uid_count: int = Field(4000, description="How many uids are set aside for users.")
     builder_uid_first: int = Field(
         65600, description="First uid of the throwaway identities that builds run under, when run as root."
+    )
+    port_wall: Literal["auto", "off"] = Field(
+        "auto", description="As root, users' ports answer only to themselves ('auto', needs nftables); 'off': to everyone."
     )
     python_versions: dict[str, str] = Field(
         default_factory=dict,

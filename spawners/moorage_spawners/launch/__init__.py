@@ -3,9 +3,10 @@
 `LocalProcesses` starts, observes and stops; what it starts outlives the process that called it.
 """
 
-from moorage_spawners.launch.errors import LaunchError, OtherGenerationError
+from moorage_spawners.launch.errors import LaunchError, OtherGenerationError, WallError
 from moorage_spawners.launch.local import LocalProcesses
 from moorage_spawners.launch.types import Identity, Observation, ProcessSpec, ProcessState
+from moorage_spawners.launch.wall import PortWall
 
 __all__ = [
     "Identity",
@@ -13,6 +14,8 @@ __all__ = [
     "LocalProcesses",
     "Observation",
     "OtherGenerationError",
+    "PortWall",
     "ProcessSpec",
     "ProcessState",
+    "WallError",
 ]

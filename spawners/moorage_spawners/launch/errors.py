@@ -11,3 +11,9 @@ class OtherGenerationError(LaunchError):
     """Another generation of the same role still runs, or a newer one was started already."""
 
     code = "launch.other_generation"
+
+
+class WallError(LaunchError):
+    """Ports can't be kept for their owner; the text says why."""
+
+    code = "launch.port_wall"

@@ -44,6 +44,11 @@ class ProcessFolder:
     def alive(self) -> Path:
         return self.path / files.ALIVE
 
+    @property
+    def cookie(self) -> str:
+        """Unlike that of any other installation on this machine, whatever its workloads are called."""
+        return f"{self.workload_id}/{self.role}/{self.generation}/{_place(self.path)}"
+
     def spec(self) -> dict[str, Any] | None:
         return files.read(str(self.path / files.SPEC))
 
@@ -62,8 +67,8 @@ class ProcessFolder:
             "identity": asdict(spec.identity),
             "size": None if spec.size is None else asdict(spec.size),
             "labels": dict(spec.labels),
-            # Unlike that of any other installation on this machine, whatever its workloads are called.
-            "cookie": f"{spec.workload_id}/{spec.role}/{spec.generation}/{_place(self.path)}",
+            "ports": list(spec.ports),
+            "cookie": self.cookie,
         }
         files.write(str(self.path / files.SPEC), content)
 

@@ -15,6 +15,7 @@ import moorage_spawners
 from moorage_spawners.launch.errors import LaunchError, OtherGenerationError
 from moorage_spawners.launch.folder import ProcessFolder, locked
 from moorage_spawners.launch.types import Observation, ProcessSpec
+from moorage_spawners.launch.wall import PortWall
 from moorage_spawners.shim import cgroups, files, tree
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -36,6 +37,7 @@ class LocalProcesses:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self.wall = PortWall(self.root.parent)
 
     def start(self, spec: ProcessSpec) -> Observation:
         """Starts a process, or says what is seen of it when this generation of this role was started before.
@@ -54,6 +56,7 @@ class LocalProcesses:
             if seen is not None and (folder.record() is not None or seen.state == "starting"):
                 return seen
             self._refuse_beside_others(spec)
+            self.wall.hold(spec.ports, spec.identity.uid)
             self._spawn(folder, spec)
             seen = folder.observe()
             assert seen is not None
@@ -114,6 +117,32 @@ class LocalProcesses:
     def observe_all(self) -> list[Observation]:
         """What is seen of every workload there is a record of."""
         return [seen for workload_id in self._names(self.root) for seen in self.observe(workload_id)]
+
+    def held_ports(self) -> dict[int, int]:
+        """Port -> uid, of all that lives: what the wall is raised with after a restart of the machine or the service."""
+        held = {}
+        for seen in self.observe_all():
+            if not seen.gone:
+                spec = self._folder(seen.workload_id, seen.role, seen.generation).spec() or {}
+                uid = spec.get("identity", {}).get("uid")
+                held.update({} if uid is None else dict.fromkeys(spec.get("ports", ()), uid))
+        return held
+
+    def groups(self) -> dict[str, list[str]]:
+        """The folders of every control group that is ours, by workload; also of those that left no record."""
+        found: dict[str, list[str]] = {}
+        for name, folders in cgroups.listed().items():
+            workload_id, _, rest = name.partition(".")
+            role, _, generation = rest.rpartition(".")[0].rpartition(".")
+            if not (NAME.fullmatch(workload_id) and NAME.fullmatch(role) and generation.isdecimal()):
+                continue
+            if name == self._folder(workload_id, role, int(generation)).cookie.replace("/", "."):
+                found.setdefault(workload_id, []).extend(folders)
+        return found
+
+    def remove_groups(self, workload_id: str) -> None:
+        """Removes what control groups are left of a workload; one that still has processes stays."""
+        cgroups.remove(self.groups().get(workload_id, []))
 
     def stop(
         self, workload_id: str, *, role: str | None = None, generation: int | None = None, grace_s: float = 10

@@ -26,7 +26,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process of a workload. `env` is its whole environment; `size` caps it where control groups may be written."""
+    """One process of a workload. `env` is its whole environment; `size` caps it where control groups may be written.
+
+    `ports`: the TCP ports that it is told to listen on; whoever else listens there gets nothing from root.
+    """
 
     workload_id: str
     generation: int
@@ -37,6 +40,7 @@ class ProcessSpec:
     identity: Identity
     size: Size | None
     labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
 from moorage_service.projects.access import find_project
 from moorage_service.store.tables import AuditRow, UserRow
+from moorage_service.walls import extend_wall
 
 router = APIRouter(tags=["people"])
 
@@ -67,7 +68,8 @@ def change_user(context: Ctx, caller: RequireAdmin, name: str, change: UserPatch
             users.set_active(session, user, change.active)
         after = {"uid": user.uid, "active": user.active}
         audit(session, caller, "user.change", name, before=before, after=after, why=change.why, now=context.clock())
-        return users.to_wire(user)
+    extend_wall(context)
+    return users.to_wire(user)
 
 
 @router.get("/audit")

@@ -63,6 +63,7 @@ class LocalPlatform:
                 identity=order.identity,
                 size=plan.size,
                 labels={"kind": "cluster", **order.labels},
+                ports=tuple(order.plan.ports.values()) if role == HEAD else (),
             )
         )
 

@@ -1,0 +1,158 @@
+"""As root: TCP ports of users' processes answer only to the same user and to root, and never to another machine.
+
+Ray, kernels and whatever a user starts listen on ports that others on this machine could reach; Ray even on all interfaces, whatever it
+is told. So the kernel compares uids (nftables): a loopback connection is marked with the uid that asks, and the answer of a listener whose
+uid is a user's leaves only when the mark is that very uid or root's. A port that is *held* for a uid is answered to root by that uid alone,
+so that nobody takes the port of a notebook or dashboard that just ended and is sent what was meant for it.
+
+The one who is refused sees a time-out. UDP is not covered: nothing that we start listens on it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from moorage_spawners.launch.errors import WallError
+
+ROOTS = 1  # the mark of what root asks; users' marks are their uids, from 1000 on
+_OF_ADMIN_TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROBE_S = 5.0  # loopback answers at once, if it does
+_REFUSED_S = 0.3  # so long, then, is the silence of a wall
+# Asks for `argv[1]` as whoever runs it. -S: it starts in tens of milliseconds.
+_ASK = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), float(sys.argv[2])).close()"
+_LISTEN = """import socket, sys
+listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()
+print(listener.getsockname()[1], flush=True)
+sys.stdin.read()"""
+
+
+class PortWall:
+    """One table of rules per installation, named after its state folder. Needs root. Every method may be repeated."""
+
+    def __init__(self, state: Path) -> None:
+        self.table = f"moorage_{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"
+
+    def up(self, guarded: range, others: Collection[int], held: Mapping[int, int]) -> None:
+        """Raises the wall around `guarded` and `others` (uids from 1000 on), with `held` (port -> uid), and tries whether it stands.
+
+        Rules that stood before are replaced at once, without a gap. Raises WallError; no rules are left then.
+        """
+        try:
+            self._nft(rules(self.table, guarded, others, held))
+            self._try(guarded[-2], guarded[-1])
+        except WallError:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Takes the wall away. Not there: nothing."""
+        if self.stands():
+            self._nft(f"delete table inet {self.table}")
+
+    def stands(self) -> bool:
+        program = _program()
+        if program is None or os.geteuid() != 0:
+            return False
+        return _run([program, "list", "chain", "inet", self.table, "answer"]).returncode == 0
+
+    def hold(self, ports: Collection[int], uid: int | None) -> None:
+        """Root's connections to `ports` are answered by `uid` alone from now on. No wall, or no uid of its own: nothing."""
+        if uid is None or not ports or not self.stands():
+            return
+        for port in ports:  # by one: those that are held for another uid must be removed first, and only those
+            add = f"add element inet {self.table} held {{ {port} : {uid} }}\n"
+            if not self._try_nft(add):
+                self._nft(f"delete element inet {self.table} held {{ {port} }}\n{add}")
+
+    def _try(self, one: int, other: int) -> None:
+        """The rules stand in the kernel; do they bind? Some machines do not track loopback connections."""
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", env={},
+            user=one, group=one, extra_groups=[],
+        ) as listener:  # fmt: skip
+            assert listener.stdin is not None
+            assert listener.stdout is not None
+            port = listener.stdout.readline().strip()
+            try:
+                if not (_reaches(port, one) and _reaches(port, 0)):
+                    raise WallError(
+                        "The kernel's rules for ports (nftables) keep users from their own processes here, so they were "
+                        "taken back. Does the machine track loopback connections (conntrack)?"
+                    )
+                if _reaches(port, other, within_s=_REFUSED_S):
+                    raise WallError(
+                        "The kernel's rules for ports (nftables) are there, but do not keep users apart. "
+                        "Does the machine track loopback connections (conntrack)?"
+                    )
+            finally:
+                listener.stdin.close()
+
+    def _nft(self, text: str) -> None:
+        program = _program()
+        if program is None:
+            raise WallError("The program nft is not there. Install nftables (Debian: apt-get install nftables).")
+        done = _run([program, "-f", "-"], text)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or ["it says nothing"]
+            raise WallError(f"nft refuses the rules for ports: {said[0]}")
+
+    def _try_nft(self, text: str) -> bool:
+        try:
+            self._nft(text)
+        except WallError:
+            return False
+        return True
+
+
+def rules(table: str, guarded: range, others: Collection[int], held: Mapping[int, int]) -> str:
+    """The whole table, as `nft -f` reads it. Whatever was there under its name is replaced in the same transaction."""
+    uids = sorted({*guarded, *others})
+    spans = [f"{guarded[0]}-{guarded[-1]}", *(str(uid) for uid in sorted(others) if uid not in guarded)]
+    return f"""
+table inet {table} {{}}
+delete table inet {table}
+table inet {table} {{
+  set guarded {{ typeof meta skuid; flags interval; elements = {{ {", ".join(spans)} }} }}
+  set same {{ typeof meta skuid . ct mark; elements = {{ {", ".join(f"{uid} . {uid}" for uid in uids)} }} }}
+  map marks {{ typeof meta skuid : ct mark; elements = {{ {", ".join(f"{uid} : {uid}" for uid in uids)} }} }}
+  map held {{ typeof tcp dport : ct mark; {_elements(held)} }}
+  chain output {{
+    type filter hook output priority filter; policy accept;
+    oif lo tcp flags & (fin|syn|rst|ack) == syn jump ask
+    tcp flags & (fin|syn|rst|ack) == (syn|ack) meta skuid @guarded jump answer
+  }}
+  chain ask {{
+    meta skuid 0 ct mark set {ROOTS}
+    meta skuid 0 ct mark set tcp dport map @held
+    ct mark set meta skuid map @marks
+  }}
+  chain answer {{
+    oif != lo drop
+    ct mark {ROOTS} accept
+    meta skuid . ct mark @same accept
+    drop
+  }}
+}}
+"""
+
+
+def _elements(held: Mapping[int, int]) -> str:
+    return f"elements = {{ {', '.join(f'{port} : {uid}' for port, uid in held.items())} }}" if held else ""
+
+
+def _program() -> str | None:
+    return shutil.which("nft") or shutil.which("nft", path=_OF_ADMIN_TOOLS)
+
+
+def _run(argv: list[str], text: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, cwd="/")
+
+
+def _reaches(port: str, uid: int, *, within_s: float = _PROBE_S) -> bool:
+    argv = [sys.executable, "-I", "-S", "-c", _ASK, port, str(within_s)]
+    done = subprocess.run(argv, capture_output=True, check=False, cwd="/", env={}, user=uid, group=uid, extra_groups=[])
+    return done.returncode == 0
