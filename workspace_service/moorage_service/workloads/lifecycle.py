@@ -3,6 +3,7 @@
 `ended` is called only when nothing of the workload is observed any more: it releases the reservation and kills its tokens.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -88,7 +89,6 @@ def ended(
     workload.ended_at = now
     admission.release(session, workload.id, now=now)
     session.execute(delete(TokenRow).where(TokenRow.workload_id == workload.id))
-    ENDED.labels(workload.kind, phase.value).inc()
     kind = workload.kind
     once_committed(session, lambda: ENDED.labels(kind, phase.value).inc())
 
@@ -102,3 +102,4 @@ def never_begun(workload: WorkloadRow, phase: Phase, *, now: datetime, code: str
     """Makes a new row one of history only: nothing was reserved for it, started or given a token. Its event is the caller's."""
     workload.target, workload.phase, workload.ended_at = "gone", phase.value, now
     workload.reason_code, workload.reason = code, storable(reason)
+    ENDED.labels(workload.kind, phase.value).inc()
