@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -112,13 +113,15 @@ _RANGES = {
 }
 
 
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    """Reading them takes tens of milliseconds. A zone's own rules are read once in a process as well."""
+    return frozenset(available_timezones())
+
+
 def _zone(name: str) -> ZoneInfo:
-    if name not in available_timezones():
-        near = (
-            [zone for zone in sorted(available_timezones()) if name.strip().lower() in zone.lower()][:3]
-            if name.strip()
-            else []
-        )
+    if name not in _zones():
+        near = [zone for zone in sorted(_zones()) if name.strip().lower() in zone.lower()][:3] if name.strip() else []
         hint = f" Did you mean {' or '.join(near)}?" if near else " Give a name such as Europe/Berlin or UTC."
         raise ScheduleError(f"timezone: '{name}' is not a time zone that is known here.{hint}", field="timezone")
     return ZoneInfo(name)

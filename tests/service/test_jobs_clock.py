@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 
 from moorage_service.clock import utc_now
 from moorage_service.context import Context
-from moorage_service.jobs.clock import ScheduleClock, fire_due
+from moorage_service.jobs.clock import ScheduleClock
+from moorage_service.jobs.fires import fire_due
 from moorage_service.store.tables import JobRow, ProjectRow
 from tests.fakes.clock import FakeClock
 from tests.service.conftest import Headers
@@ -74,6 +75,40 @@ def test_a_clock_that_is_set_back_makes_no_run_twice(jobs: Jobs, clock: FakeCloc
     assert fire_due(jobs.context) == 0
     assert phases(jobs) == ["06:00 queued"]
     assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T07:00:00.000Z"
+
+
+@each_database
+def test_a_clock_that_was_far_ahead_leaves_no_schedule_silent(jobs: Jobs, clock: FakeClock) -> None:
+    """Its battery was empty, say: it stood at 2036 for a moment, and everything waited for the year after."""
+    job = promote(jobs, missed="skip")
+    clock.advance(10 * 365 * 86400)
+    thread = ScheduleClock(jobs.context)
+    assert thread.run_once() == 0
+    assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"].startswith("2036")
+    clock.freeze(START)
+    thread.run_once()
+    assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T06:00:00.000Z"
+    clock.advance(1800)
+    thread.run_once()
+    kept = [phase for phase in phases(jobs) if "queued" in phase]
+    assert kept == ["06:00 queued"]
+
+
+@each_database
+def test_a_clock_that_was_set_back_while_the_service_was_down_is_noticed_as_it_starts(
+    jobs: Jobs, clock: FakeClock
+) -> None:
+    job = promote(jobs)
+    clock.advance(1800)
+    assert fire_due(jobs.context) == 1
+    clock.advance(-3660)
+    ScheduleClock(jobs.context).run_once()
+    assert jobs.get(f"/jobs/{job['id']}")["next_fire_at"] == "2026-11-20T05:00:00.000Z"
+    clock.advance(60)
+    fire_due(jobs.context)
+    clock.advance(3600)
+    fire_due(jobs.context)
+    assert phases(jobs) == ["05:00 skipped", "06:00 queued"]  # it overlaps that of 06:00, which was there before
 
 
 @each_database

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Every name there is, so that a misspelt one is an error instead of a test that never crashes anything.
-POINTS: frozenset[str] = frozenset()
+POINTS: frozenset[str] = frozenset(
+    {
+        "fire.claimed",
+        "fire.committed",
+        "spawner.admitted",
+        "spawner.remembered",
+        "spawner.started",
+        "spawner.answers",
+    }
+)
 
 
 @dataclass

@@ -47,7 +47,9 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
                 f"{MOST_WAITING} runs of {job.name!r} are going on or waiting. Wait for one to end, or cancel some.",
                 code="too_many_runs",
             )
-        workload = add(session, job, version, now=context.clock(), trigger="manual", parameters=values)
+        workload, run = new(session, job, version, now=context.clock(), trigger="manual", parameters=values)
+        session.flush()
+        session.add(run)
         lifecycle.record(
             session, workload.id, "run.asked", "Asked for by hand.", now=context.clock(), actor=caller.name
         )
@@ -71,7 +73,7 @@ def _check_length(parameters: dict[str, Any]) -> None:
         )
 
 
-def add(
+def new(
     session: Session,
     job: JobRow,
     version: JobVersionRow,
@@ -81,8 +83,11 @@ def add(
     parameters: dict[str, Any] | None = None,
     scheduled_for: datetime | None = None,
     waits: bool = False,
-) -> WorkloadRow:
-    """A run in phase queued. `waits`: it starts only when every earlier run of the job has ended."""
+) -> tuple[WorkloadRow, RunRow]:
+    """A run in phase queued, its workload in the session; the run is to be added once that is flushed.
+
+    `waits`: it starts only when every earlier run of the job has ended.
+    """
     workload = lifecycle.new_workload(
         session,
         kind=WorkloadKind.RUN,
@@ -94,20 +99,16 @@ def add(
         environment=version.environment,
         details={"size": version.size, "waits": waits},
     )
-    session.flush()
     # Defaults that the promotion overrode are passed, too: the notebook itself does not know them.
-    session.add(
-        RunRow(
-            workload_id=workload.id,
-            job_id=job.id,
-            version_id=version.id,
-            trigger=trigger,
-            scheduled_for=scheduled_for,
-            parameters=parameters or {},
-        )
+    run = RunRow(
+        workload_id=workload.id,
+        job_id=job.id,
+        version_id=version.id,
+        trigger=trigger,
+        scheduled_for=scheduled_for,
+        parameters=parameters or {},
     )
-    session.flush()
-    return workload
+    return workload, run
 
 
 def _version(session: Session, job: JobRow, number: int | None) -> JobVersionRow:

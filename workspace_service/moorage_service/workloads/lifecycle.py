@@ -99,7 +99,6 @@ def once_committed(session: Session, count: Callable[[], None]) -> None:
 
 
 def never_begun(workload: WorkloadRow, phase: Phase, *, now: datetime, code: str, reason: str) -> None:
-    """Makes a new row one of history only: nothing was reserved for it, started or given a token. Its event is the caller's."""
+    """Makes a new row one of history only: nothing was reserved for it, started or given a token. The caller records its event."""
     workload.target, workload.phase, workload.ended_at = "gone", phase.value, now
     workload.reason_code, workload.reason = code, storable(reason)
-    ENDED.labels(workload.kind, phase.value).inc()
