@@ -9,6 +9,7 @@ import typer
 
 from moorage_hub.accounts import Accounts
 from moorage_hub.errors import BadAccount, HubError
+from moorage_hub.identities import Identities
 from moorage_hub.login_links import LoginLinks
 from moorage_hub.settings import BUILT_IN, HubSettings, load
 from moorage_hub.state import default_state, prepare_state
@@ -107,6 +108,13 @@ def user_remove(name: str, state: State = None) -> None:
     """Remove a user from the list; their files stay."""
     accounts_of(state).remove(name)
     typer.echo(f"Removed {name}: they cannot log in again.")
+
+
+@user_app.command("unlink")
+def user_unlink(name: str, state: State = None) -> None:
+    """Single sign-on: forget which account of the identity provider is NAME's. The next who comes under that name is."""
+    Identities(settings_of(state).state).unlink(name)
+    typer.echo(f"Unlinked {name}: whoever signs in under that name next is this user.")
 
 
 @user_app.command("list")

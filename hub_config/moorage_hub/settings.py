@@ -49,6 +49,20 @@ class HubSettings(BaseSettings):
         default_factory=dict,
         description="Settings of the authenticator's classes, for example {GenericOAuthenticator: {client_id: ...}}.",
     )
+    username_claim_is_unique: bool = Field(
+        False,
+        description="Say true when the identity provider gives each user one name that nobody can choose or take over, and "
+        "`username_claim` is it.",
+    )
+    allowed_email_domains: list[str] = Field(
+        default_factory=list,
+        description="Single sign-on for verified e-mail addresses of exactly these domains only; any when empty.",
+    )
+    identity_check_s: int = Field(
+        60,
+        ge=1,
+        description="How often the identity provider is asked again whether a signed-in user may still come in.",
+    )
     user: str = Field(
         "",
         description="Name of the first user, who is also admin; the account that runs Moorage when empty ('admin' for root).",
@@ -176,9 +190,24 @@ def load(state: Path, **given: Any) -> HubSettings:
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise BadSettings(f"{file} cannot be read as YAML with a `hub:` part: {error}") from error
     try:
-        return HubSettings(**{**from_ports, **given, **from_file, "state": state})
+        settings = HubSettings(**{**from_ports, **given, **from_file, "state": state})
+        _check_authenticator(settings)
+        return settings
     except ValidationError as error:
         raise BadSettings(_sentences(error, file)) from error
+
+
+def _check_authenticator(settings: HubSettings) -> None:
+    if settings.authenticator == BUILT_IN:
+        return
+    from moorage_hub import sign_on  # brings JupyterHub in, which most commands can do without
+
+    try:
+        sign_on.check(
+            settings.authenticator, settings.authenticator_settings, claim_is_unique=settings.username_claim_is_unique
+        )
+    except ValueError as error:
+        raise BadSettings(f"Settings (hub part of {settings.state / 'settings.yaml'}): {error}.") from error
 
 
 def _sentences(error: ValidationError, file: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PRIVATE = ("secrets", "database", "logs", "workloads", "snapshots", "outputs")  # 0700
 SHARED = ("environments", "jupyter", "homes", "scratch")  # every uid may pass; what lies in them has modes of its own
-TOKENS = ("hub-to-service", "service-to-hub", "proxy-token", "cookie-secret")
+TOKENS = ("hub-to-service", "service-to-hub", "proxy-token", "cookie-secret", "auth-state-key")
 
 
 def default_state() -> Path:

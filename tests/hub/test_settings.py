@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from oauthenticator.generic import GenericOAuthenticator
 from traitlets.config import Config
 
+from moorage.origins import is_loopback
 from moorage_hub.authenticator import PasswordAuthenticator
 from moorage_hub.errors import BadSettings
 from moorage_hub.install import install
-from moorage_hub.settings import BUILT_IN, HubSettings, is_loopback, load, own_name
+from moorage_hub.settings import BUILT_IN, HubSettings, load, own_name
 from moorage_hub.state import fixed_ports, prepare_state
 
-REAL = {"authenticator": "generic-oauth", "authenticator_settings": {"GenericOAuthenticator": {"client_id": "c"}}}
+REAL = {
+    "authenticator": "generic-oauth",
+    "authenticator_settings": {"GenericOAuthenticator": {"client_id": "c", "client_secret": "s", "allow_all": True}},
+}
 
 
 def write(state: Path, **hub: object) -> None:
@@ -31,7 +36,7 @@ def test_defaults_are_loopback_one_user_and_ports_that_stay(state: Path) -> None
     assert first.authenticator == BUILT_IN
     assert first.user == own_name()
     assert len({first.port, first.hub_port, first.proxy_api_port, first.service_port}) == 4
-    assert first.public_url == f"http://127.0.0.1:{first.port}"
+    assert first.public_url == f"http://{'localhost' if os.geteuid() == 0 else '127.0.0.1'}:{first.port}"
 
 
 def test_the_environment_wins_over_the_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +85,7 @@ def test_another_machine_may_reach_it_with_a_real_authenticator(state: Path) -> 
     assert settings.public_url == "https://moorage.example.org"
     c = Config()
     install(c, settings)
-    assert c.JupyterHub.authenticator_class == "generic-oauth"
+    assert issubclass(c.JupyterHub.authenticator_class, GenericOAuthenticator)
     assert c.GenericOAuthenticator.client_id == "c"
 
 
@@ -111,7 +116,9 @@ def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
     assert c.JupyterHub.authenticator_class is PasswordAuthenticator
     (service,) = c.JupyterHub.services
     assert "url" not in service  # the hub would wait for it
-    assert c.Proxy.extra_routes == {"/services/moorage/": settings.service_origin}
+    several = os.geteuid() == 0
+    prefixes = ["localhost/services/moorage/", "content.localhost/"] if several else ["/services/moorage/"]
+    assert c.Proxy.extra_routes == dict.fromkeys(prefixes, settings.service_origin)
     assert c.JupyterHub.load_roles == [
         {
             "name": "moorage-service",

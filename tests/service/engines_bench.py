@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from moorage_service.settings import PREFIX, Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow
 from moorage_service.workloads import lifecycle
 from tests.images.places import find_uv, open_python
+from tests.ports import free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -84,12 +84,6 @@ def _run(*arguments: str) -> None:
 def packages_of(environment: Path) -> dict[str, str]:
     site = [str(path) for path in (environment / "lib").glob("python*/site-packages")]
     return {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions(path=site)}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Bench:

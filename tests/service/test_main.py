@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,15 +14,10 @@ import pytest
 
 from moorage_service.settings import PREFIX
 from moorage_service.store.database import Database
+from tests.ports import free_port
 from tests.waiting import eventually
 
 SETTINGS = {"seed_starter": False, "inventory": {"cpu": 4, "memory": 1 << 33, "gpus": {}}, "reconcile_s": 0.1}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def command(state: Path, **settings: str) -> tuple[list[str], dict[str, str]]:
