@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 for part in (me, projects, notebooks, clusters, jobs, runs, workloads, administration):
     part.register(app)
+for plug in sorted(entry_points(group="moorage.commands"), key=lambda plug: plug.name):
+    plug.load()(app)  # what is installed beside the client, such as `moorage admin` of the service
 
 
 def _print_version(wanted: bool) -> None:

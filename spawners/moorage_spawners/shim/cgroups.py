@@ -152,6 +152,23 @@ def out_of_memory(folders: list[str]) -> bool:
     return False
 
 
+def listed() -> dict[str, list[str]]:
+    """Every group there is below ours: name -> its folders."""
+    parents = []
+    for kind, mount_root, mount, options in _mounts():
+        if kind == "cgroup2":
+            parents += [os.path.join(mount, PARENT), os.path.join(mount, _own_path("", mount_root), PARENT)]
+        else:
+            parents += [os.path.join(mount, _own_path(each, mount_root), PARENT) for each in {"cpu", "memory"} & options]
+    found: dict[str, list[str]] = {}
+    for parent in dict.fromkeys(os.path.normpath(each) for each in parents):
+        with contextlib.suppress(OSError), os.scandir(parent) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    found.setdefault(entry.name, []).append(entry.path)
+    return found
+
+
 def remove(folders: list[str]) -> None:
     """Removes the group's folders. One that still has processes stays."""
     for folder in folders:

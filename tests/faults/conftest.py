@@ -1,0 +1,51 @@
+"""What the fault tests share: `scale` (how often, how long), `report` (what it cost), `check` (checking.py), and installations.
+
+- On a `context` (of tests/service/conftest.py): a fake hub and clock in this process; the test runs the reconciler itself.
+- On an `installation` (tests/faults/installation.py): the service as one or more processes of their own, real shims, and stand-ins for
+  the engines and the runner, so that hundreds of workloads cost little. It can be killed, at a crash point too, paused and started again.
+
+Every test ends with `check(context or installation)` and `report(<fault>, ...)`. One file for each fault: test_<two digits>_<what>.py.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.figures import Report, Scale
+from tests.faults.installation import Installation
+from tests.service.conftest import (  # noqa: F401
+    ada,
+    admin,
+    bob,
+    client,
+    clock,
+    context,
+    database_url,
+    hub,
+    people,
+    postgres_url,
+    project,
+    settings,
+    spawner,
+)
+
+
+@pytest.fixture(scope="session")
+def scale() -> Scale:
+    return Scale.from_environment()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, scale: Scale, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+    """A test that says nothing about what it cost has not been finished."""
+    made = Report(scale, request.node.nodeid)
+    yield made
+    with capsys.disabled():
+        for line in made.lines:
+            print(f"\n{line}", end="")
+
+
+@pytest.fixture
+def installation(database_url: str | None) -> Iterator[Installation]:  # noqa: F811
+    with Installation.make(database_url) as made:
+        yield made
