@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link user setup test lock
+.PHONY: up down link user setup test faults lock
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -23,6 +23,9 @@ setup:  ## Set everything up, start nothing
 
 test:  ## Lint, types, import contracts and all tests
 	@$(BOOTSTRAP) test $(TESTS)
+
+faults:  ## The fault tests at their real durations, and their figures; some of them: make faults FAULTS="1 2 8"
+	@$(BOOTSTRAP) faults $(FAULTS) $(TESTS)
 
 lock:  ## Make the locks anew
 	@$(BOOTSTRAP) lock

@@ -1,4 +1,4 @@
-"""`python3 -m bootstrap up|down|setup|link|lock|test`. Works with nothing installed."""
+"""`python3 -m bootstrap up|down|setup|link|user|lock|test|faults`. Works with nothing installed."""
 
 import sys
 
@@ -16,7 +16,7 @@ from bootstrap.lock import make_locks
 from bootstrap.node import ensure_proxy
 from bootstrap.places import ROOT, Places, SetupError, prepare, state_folder
 from bootstrap.say import say
-from bootstrap.testing import run_tests
+from bootstrap.testing import run_faults, run_tests
 from bootstrap.trust import trust_the_machine
 from bootstrap.uv_tool import ensure_uv
 
@@ -78,13 +78,17 @@ def main(arguments: list[str]) -> None:
         make_locks(prepare(ROOT / ".cache"))
     elif command == "test":
         sys.exit(run_tests(prepare(ROOT / ".cache"), arguments[1:]))
+    elif command == "faults":
+        sys.exit(run_faults(prepare(ROOT / ".cache"), arguments[1:]))
     elif command in ("down", "link", "user"):
         control = state / "control"
         if not control.exists():
             raise SetupError(f"Nothing is set up in {state}; `make up` does that.")
         hand_over(Places(state), control, *arguments)
     else:
-        raise SetupError(f"There is no command {command!r}; there are up, down, setup, link, user, test and lock.")
+        raise SetupError(
+            f"There is no command {command!r}; there are up, down, setup, link, user, test, faults and lock."
+        )
 
 
 if __name__ == "__main__":

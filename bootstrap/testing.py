@@ -18,6 +18,7 @@ from bootstrap.uv_tool import ensure_uv
 
 PR_SET_CHILD_SUBREAPER = 36
 VENV = ROOT / ".venv"
+LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",), "nftables": ("nftables",)}
 CHECKS = {
@@ -32,13 +33,7 @@ def run_tests(places: Places, arguments: list[str]) -> int:
     ctypes.CDLL(None).prctl(
         PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
     )  # what the tests leave behind comes to us, and ends with us
-    interpreter = choose(places)
-    uv = ensure_uv(places)
-    _environment(places, uv, interpreter)
-    os.environ["UV"] = str(uv)  # builds are tested with the one that was fetched: there may be none on PATH
-    os.environ["MOORAGE_TEST_PROXY"] = str(ensure_proxy(places, uv, interpreter))
-    os.environ.setdefault("UV_CACHE_DIR", str(places.cache / "uv"))
-    _programs()
+    _make_ready(places)
     failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
     if failed:
         say(f"Failed: {', '.join(failed)}; see above. The tests follow")
@@ -48,6 +43,48 @@ def run_tests(places: Places, arguments: list[str]) -> int:
         say(f"Ended what the tests had left running: {', '.join(left)}")
         say(summary)
     return status or bool(failed)
+
+
+def run_faults(places: Places, wanted: list[str]) -> int:
+    """The fault tests at their real durations and counts, or those of some faults by number, or some tests by path; then their figures.
+
+    `MOORAGE_FAULTS_REPORT` names the file that keeps them, `.cache/faults.jsonl` otherwise; it grows, so that faults may be run one by one.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _make_ready(places)
+    report = Path(os.environ.setdefault("MOORAGE_FAULTS_REPORT", str(places.state / "faults.jsonl")))
+    os.environ.setdefault("MOORAGE_FAULTS", "full")
+    if not wanted:
+        report.unlink(missing_ok=True)
+    status, summary = _pytest([*(_fault_tests(wanted) or ["tests/faults"]), "-o", f"timeout={LONGEST_FAULT_S}"])
+    _end_leftovers()
+    say(f"The figures, from {report}:")
+    sys.stdout.flush()
+    subprocess.run([VENV / "bin" / "python", ROOT / "tests" / "faults" / "table.py", report], check=False)
+    say(summary)
+    return status
+
+
+def _fault_tests(wanted: list[str]) -> list[str]:
+    """Paths of tests: "8" is tests/faults/test_08_*.py. Raises SetupError for a number that no fault has."""
+    found: list[str] = []
+    for each in wanted:
+        paths = sorted((ROOT / "tests" / "faults").glob(f"test_{int(each):02}_*.py")) if each.isdecimal() else []
+        if each.isdecimal() and not paths:
+            raise SetupError(f"There is no fault {each} on one machine. docs/reliability.md lists those there are.")
+        found += [str(path) for path in paths] or [each]
+    return found
+
+
+def _make_ready(places: Places) -> None:
+    """The environment, the programs and the variables that the tests need."""
+    interpreter = choose(places)
+    uv = ensure_uv(places)
+    _environment(places, uv, interpreter)
+    os.environ["UV"] = str(uv)  # builds are tested with the one that was fetched: there may be none on PATH
+    os.environ["MOORAGE_TEST_PROXY"] = str(ensure_proxy(places, uv, interpreter))
+    os.environ.setdefault("UV_CACHE_DIR", str(places.cache / "uv"))
+    _programs()
 
 
 def _environment(places: Places, uv: Path, interpreter: Interpreter) -> None:
