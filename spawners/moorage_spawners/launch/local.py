@@ -24,6 +24,7 @@ START_TIMEOUT_S = 30.0  # for the shim to say that it wrote its first record; te
 BOOT = """import sys
 sys.path.append(sys.argv[1])
 from moorage_spawners.shim import main
+from moorage_spawners.launch.crash_points import reach
 main.from_arguments(sys.argv[2:])"""
 PACKAGES = str(Path(moorage_spawners.__file__).parent.parent)
 
@@ -82,6 +83,7 @@ class LocalProcesses:
         with locked(folder.alive) as alive:  # held by passing observers only; the shim inherits it with the descriptor
             if spec is not None:
                 folder.write_spec(spec)
+                reach("launch.written")
             mode = "sweep" if spec is None else "run"
             ready, told = os.pipe()
             try:
@@ -91,6 +93,7 @@ class LocalProcesses:
                         argv, env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/", pass_fds=(alive, told),
                         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                     )  # fmt: skip
+                reach("launch.spawned")
                 os.close(told)
                 told = -1
                 starter.wait(START_TIMEOUT_S)
@@ -165,6 +168,7 @@ class LocalProcesses:
         before = files.read(str(folder.path / files.STOP))
         if before is None or before["kill_at"] > wish["kill_at"]:
             files.write(str(folder.path / files.STOP), wish)
+        reach("launch.stop_asked")
         record = folder.record()
         if folder.shim_lives():
             # Without a record yet the shim finds the wish by itself before it starts anything.

@@ -39,6 +39,7 @@ from moorage_service.projects.manifests import cluster_defaults
 from moorage_service.settings import PREFIX, Settings
 from moorage_service.store.tables import ClusterRow, EnvironmentRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from moorage_spawners.launch.crash_points import reach
 from moorage_service.workloads import operations as workloads
 
 
@@ -66,6 +67,9 @@ def create(context: Context, caller: Caller, request: ClusterRequest, *, key: st
         )  # fmt: skip
         idempotency.remember(
             session, user_id=caller.user_id, action="cluster", key=key, result=workload.id, clock=context.clock
+        session.flush()
+        reach("create.recorded")
+    reach("create.committed")
         )
     ADMITTED.labels("cluster").inc()
     context.wakeup.notify()

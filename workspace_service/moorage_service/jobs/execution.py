@@ -37,6 +37,7 @@ from moorage_service.store.tables import (
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import LaunchError, Observation
 
+from moorage_spawners.launch.crash_points import reach
 log = logging.getLogger(__name__)
 
 REFUSED = "limit.refused"
@@ -108,6 +109,7 @@ def _admit(context: Context, run_id: str) -> None:
         _fail(context, run_id, "run.cluster-refused", error.message)
         return
     ADMITTED.labels("run").inc()
+    reach("run.admitted")
     context.wakeup.notify()
 
 
@@ -173,15 +175,20 @@ def _start_when_ready(context: Context, run_id: str) -> None:
             return
         to_start = _to_start(session, context, workload, run, version)
     try:
-        context.processes.start(launch.prepare(context, to_start))
+        spec = launch.prepare(context, to_start)
+        reach("run.prepared")
+        context.processes.start(spec)
     except (SnapshotMissingError, LaunchError) as error:
         _fail(context, run_id, "run.not-started", f"The run could not be started: {error}")
         return
+    cards.keep(context, run_id)
+    reach("run.claimed")
     with context.database.begin() as session:
         workload = session.get_one(WorkloadRow, run_id)
         if workload.target == "running":
             lifecycle.enter(session, workload, Phase.STARTING, now=context.clock(), code="run.starting")
     context.wakeup.notify()
+    reach("run.started")
 
 
 def _claim_start(workload: WorkloadRow, now: datetime) -> bool:

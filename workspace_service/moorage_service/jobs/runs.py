@@ -20,6 +20,7 @@ from moorage_service.jobs.problems import as_service_errors
 from moorage_service.store.tables import JobRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads import operations as workloads
+from moorage_spawners.launch.crash_points import reach
 
 MOST_WAITING = 50
 _MOST_CELLS = 5_000
@@ -61,6 +62,9 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
             result=workload.id,
             clock=context.clock,
         )
+        session.flush()
+        reach("run.recorded")
+    reach("run.committed")
     context.wakeup.notify()
     return workload.id
 

@@ -17,8 +17,10 @@ from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Held, Owner, Rule, Standing, duration, refuses, standings
 from moorage_service.ledger.resources import COUNTED, Amounts, add, from_units, in_words, in_words_over_time
 from moorage_service.metrics import REFUSED
+from moorage_service.store.commits import around_commit
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import LimitRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
+from moorage_spawners.launch.crash_points import reach
 
 
 def admit(
@@ -81,6 +83,7 @@ def bind(session: Session, workload_id: str) -> None:
     reservation = session.get(ReservationRow, workload_id)
     if reservation is not None and reservation.released_at is None:
         reservation.bound = True
+        around_commit(session, before=lambda: reach("bind.recorded"), after=lambda: reach("bind.committed"))
 
 
 def release(session: Session, workload_id: str, *, now: datetime) -> None:
@@ -88,6 +91,7 @@ def release(session: Session, workload_id: str, *, now: datetime) -> None:
     reservation = session.get(ReservationRow, workload_id)
     if reservation is not None and reservation.released_at is None:
         reservation.released_at = now
+        around_commit(session, before=lambda: reach("release.recorded"), after=lambda: reach("release.committed"))
 
 
 def leased_gpus(session: Session, workload_id: str) -> list[str]:

@@ -23,6 +23,7 @@ from moorage_service.workloads import operations as workloads
 
 STATES = ("starting", "ready", "failed", "gone")
 
+from moorage_spawners.launch.crash_points import reach
 
 def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
     """One transaction: the user, the project, the workload's row and its reservation, or none of them."""
@@ -58,13 +59,10 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         holds = ", ".join(in_words(name, units) for name, units in amounts.items())
         lifecycle.record(session, workload.id, "notebook.admitted", f"Admitted: it holds {holds}.", now=now)
         token = issue_token(session, workload)
-        answer = NotebookAdmission(
-            workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
-            environment_path=str(context.settings.state / "environments" / environment),
-            project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
-            gpu_devices=list(reservation.gpus),
-            environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id),
-        )  # fmt: skip
+        answer = answer_to(context, session, workload, user, project, token=token, gpus=reservation.gpus)
+        session.flush()
+        reach("notebook.recorded")
+    reach("notebook.committed")
     users.ensure_home(context.settings, user)
     ADMITTED.labels("notebook").inc()
     context.wakeup.notify()

@@ -15,6 +15,7 @@ from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, Wo
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
 
+from moorage_spawners.launch.crash_points import reach
 LOG_TAIL = 2000  # bytes
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def _end_processes(context: Context, workload_id: str, _observed: list[Observati
     """Asked again at each pass, until nothing runs: asking is cheap, and what asked before may have died."""
     context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
     with context.database.read() as session:
+    reach("notebook.stop_asked")
         workload = session.get_one(WorkloadRow, workload_id)
         told = bool(workload.details.get("hub_told"))
         hub_name = session.get_one(UserRow, workload.owner_id).hub_name
@@ -137,6 +139,7 @@ def _ended(context: Context, workload_id: str, observed: list[Observation]) -> N
         if phase is Phase.FAILED and tail:
             lifecycle.record(session, workload_id, "notebook.log", tail, now=context.clock())
     context.processes.forget(workload_id)
+    reach("notebook.ended")
 
 
 def _log_tail(context: Context, observed: list[Observation]) -> str:

@@ -21,6 +21,7 @@ from moorage_service.projects import builds, manifests
 from moorage_service.settings import Settings
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
 from moorage_service.store.text import storable
+from moorage_spawners.launch.crash_points import reach
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Builder:
         if claimed is None:
             return False
         build_id, project_id, manifest = claimed
+        reach("build.claimed")
         self._now = build_id
         cancel = self._context.cancels.event(build_id)
         if self._stopping.is_set():
@@ -88,6 +90,7 @@ class Builder:
                 build_id, "failed", "The build failed unexpectedly. An admin finds the cause in the service's log."
             )
         else:
+            reach("build.sealed")
             self._succeed(build_id, project_id, record)
         finally:
             self._now = None
@@ -163,6 +166,7 @@ class Builder:
             row = session.get_one(BuildRow, build_id)
             row.state, row.digest, row.ended_at = "succeeded", record.digest, self._context.clock()
             session.get_one(ProjectRow, project_id).environment = record.digest
+        reach("build.recorded")
 
 
 def places(settings: Settings) -> images.BuildPlaces:

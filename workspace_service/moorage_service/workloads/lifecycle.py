@@ -13,8 +13,10 @@ from sqlalchemy.orm import Session
 from moorage.wire import Phase, WorkloadKind
 from moorage_service.ledger import admission
 from moorage_service.metrics import ENDED, TIME_TO_READY
+from moorage_service.store.commits import around_commit
 from moorage_service.store.tables import EventRow, TokenRow, WorkloadRow, new_id
 from moorage_service.store.text import storable
+from moorage_spawners.launch.crash_points import reach
 
 PREFIXES = {WorkloadKind.NOTEBOOK: "nb", WorkloadKind.CLUSTER: "cl", WorkloadKind.RUN: "run"}
 
@@ -68,6 +70,7 @@ def ask_to_end(
     if workload.target == "gone" or workload.ended_at is not None:
         return
     workload.target = "gone"
+    around_commit(session, before=lambda: reach("stop.recorded"), after=lambda: reach("stop.committed"))
     if workload.phase != Phase.QUEUED.value:
         enter(session, workload, Phase.STOPPING, now=now, code=f"{workload.kind}.stopping", reason=reason, actor=actor)
 
