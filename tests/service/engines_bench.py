@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
 from moorage_service.app import create_app
-from moorage_service.clusters.reconcile import step
+from moorage_service.clusters.reconcile import step, survey
 from moorage_service.context import Context
 from moorage_service.identity.tokens import issue_token
 from moorage_service.reconciler.loop import make_reconcilers
@@ -137,7 +137,7 @@ class Bench:
 @contextmanager
 def serve(context: Context) -> Iterator[None]:
     """The service on its real port, with the loop that is for clusters."""
-    loops = make_reconcilers(context, {WorkloadKind.CLUSTER: step}, {})
+    loops = make_reconcilers(context, {WorkloadKind.CLUSTER: step}, {WorkloadKind.CLUSTER: survey})
     config = uvicorn.Config(
         create_app(context, background=False), host="127.0.0.1", port=context.settings.port, log_level="warning"
     )

@@ -198,8 +198,8 @@ def test_an_environment_without_the_engine_is_told_how_to_get_it(clusters: Clust
     options = clusters.client.get(f"{API}/clusters/options", headers=clusters.notebook).json()
     ray = next(each for each in options["engines"] if each["engine"] == "ray")
     assert not ray["available"]
-    assert "ray[default]" in ray["why_not"]
-    assert "ray[default]" in clusters.post(409)["message"]
+    assert "ray[client,default]" in ray["why_not"]
+    assert "ray[client,default]" in clusters.post(409)["message"]
 
 
 def test_only_the_agent_makes_it_ready(clusters: Clusters) -> None:

@@ -1,6 +1,6 @@
 """The application: routes under one prefix, one error format, and the threads that live as long as it does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Response
@@ -11,7 +11,7 @@ from moorage.wire import WorkloadKind
 from moorage_images.schema import published
 from moorage_service import __version__, errors
 from moorage_service.clusters import api as clusters_api
-from moorage_service.clusters import dashboards
+from moorage_service.clusters import dashboards, leftovers
 from moorage_service.clusters import reconcile as clusters
 from moorage_service.context import Context
 from moorage_service.gauges import registry_of
@@ -51,7 +51,9 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.RUN: runs.step,
 }
 SURVEYS: dict[WorkloadKind, Survey] = {
+SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep]
     WorkloadKind.NOTEBOOK: notebooks.survey,
+    WorkloadKind.CLUSTER: clusters.survey,
 }
 
 
@@ -63,7 +65,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
             seed_starter(context)
-            loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context)]
+            loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context, SWEEPS)]
         for loop in loops:
             loop.start()
         yield

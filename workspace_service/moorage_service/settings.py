@@ -25,7 +25,10 @@ def is_ours(path: str) -> bool:
 
 
 MAY_BE_ZERO = frozenset(
-    {"hub_token_cache_s", "session_check_s", "stop_grace_s", "schedule_grace_s", "scale_idle_s", "run_report_s"}
+    {
+        "hub_token_cache_s", "session_check_s", "stop_grace_s", "schedule_grace_s", "scale_idle_s", "run_report_s", "disabled_grace_s",
+        "cluster_idle_s", "cluster_lifetime_s",
+    }  # fmt: skip
 )
 
 
@@ -115,6 +118,16 @@ class Settings(BaseSettings):
         60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
     )
     hub_token_cache_s: float = Field(
+    cluster_orphan_s: float = Field(
+        120.0, description="How long a cluster that ends with its notebook outlives it: a restart within that time keeps it."
+    )
+    cluster_idle_s: float = Field(
+        1800.0, description="How long a cluster may have neither work nor a client before it ends; 0: for ever."
+    )
+    cluster_lifetime_s: float = Field(
+        7 * 86400.0, description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end."
+    )
+    cluster_warn_s: float = Field(600.0, description="How long before it ends by itself a cluster says so.")
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
     )
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")

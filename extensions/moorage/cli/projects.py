@@ -140,7 +140,7 @@ def read_folder(folder: Path) -> tuple[str, bytes]:
     if not path.is_file():
         raise InvalidInput(
             f"There is no {MANIFEST} in {folder.resolve()}. Write one, such as:\n\n"
-            'name: Digits\npython: "3.11"\npackages:\n  - ray[default]\n  - scikit-learn\n'
+            'name: Digits\npython: "3.11"\npackages:\n  - ray[client,default]\n  - scikit-learn\n'
         )
     try:
         manifest = path.read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from moorage.wire.clusters import (
     AgentReport,
     Attach,
     Cluster,
+    ClusterChange,
     ClusterOptions,
     ClusterRequest,
     ClusterSpec,
@@ -50,7 +51,7 @@ from moorage.wire.workloads import (
 )
 
 __all__ = [
-    "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterOptions", "ClusterRequest",
+    "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions", "ClusterRequest",
     "ClusterSpec", "EngineOptions", "Environment", "Event", "Holder", "Inspection", "Job", "JobVersion", "Limit", "LimitRequest",
     "Me", "Member", "MemberRequest", "Notebook", "NotebookAdmission", "NotebookObservation", "NotebookRequest",
     "Parameter", "Phase", "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress",

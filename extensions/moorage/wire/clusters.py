@@ -7,6 +7,7 @@ from moorage.wire.limits import Remaining
 from moorage.wire.workloads import FORBID, Event, Size, Workload
 
 EngineName = Literal["ray", "dask"]
+OnNotebookEnd = Literal["stop", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,19 @@ class ClusterRequest:
     project: str | None = None  # None: the project of the calling notebook
     name: str | None = None  # None: one is made from the engine
     spec: ClusterSpec
+    on_notebook_end: OnNotebookEnd | None = None  # None: "stop" when a notebook asks, else "keep"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterChange:
+    """What to change about when a cluster ends by itself; what is None stays as it is.
+
+    `keep_for_s`: nothing but its owner, an admin or its own failure ends it for so many seconds from now; 0 takes that back.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    on_notebook_end: OnNotebookEnd | None = None
+    keep_for_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +51,10 @@ class Cluster(Workload):
     target_workers: int = 0  # wanted now by the scale rule
     versions: dict[str, str] = field(default_factory=dict)  # python, ray or distributed, as the agent saw them
     dashboard: str | None = None  # path below the origin
+    on_notebook_end: OnNotebookEnd = "keep"
+    keep_until: str | None = None  # until then no clock ends it
+    stops_at: str | None = None  # when a clock will end it, once that is near
+    stops_why: str | None = None  # which clock, and the signal that it goes by
     events: list[Event] = field(default_factory=list)
 
 
@@ -96,6 +114,7 @@ class AgentReport:
     workers: list[WorkerReport] = field(default_factory=list)
     wanted: int = 0
     clients: int = 0
+    idle_s: float | None = None  # for how long there was neither work nor a client; None: the agent can't tell
     message: str | None = None
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -39,8 +38,8 @@ from moorage_service.projects.manifests import cluster_defaults
 from moorage_service.settings import PREFIX, Settings
 from moorage_service.store.tables import ClusterRow, EnvironmentRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
-from moorage_spawners.launch.crash_points import reach
 from moorage_service.workloads import operations as workloads
+from moorage_spawners.launch.crash_points import reach
 
 
 def platform_of(context: Context) -> LocalPlatform:
@@ -67,10 +66,10 @@ def create(context: Context, caller: Caller, request: ClusterRequest, *, key: st
         )  # fmt: skip
         idempotency.remember(
             session, user_id=caller.user_id, action="cluster", key=key, result=workload.id, clock=context.clock
+        )
         session.flush()
         reach("create.recorded")
     reach("create.committed")
-        )
     ADMITTED.labels("cluster").inc()
     context.wakeup.notify()
     return workload.id
@@ -292,9 +291,3 @@ def _refuse_namesake(session: Session, owner_id: str, name: str) -> None:
             code="name_taken",
             field="name",
         )
-
-
-def deadline_of(workload: WorkloadRow, settings: Settings) -> float:
-    """Until when, epoch seconds, it may take to become ready."""
-    started: datetime = workload.started_at or workload.created_at
-    return started.timestamp() + settings.start_timeout_s

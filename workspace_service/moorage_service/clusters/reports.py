@@ -1,7 +1,9 @@
 """What agents report: readiness, workers, demand; and the orders they get in answer."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -12,35 +14,61 @@ from moorage_service.clusters.scaling import Fleet
 from moorage_service.context import Context
 from moorage_service.errors import Conflict, Forbidden
 from moorage_service.identity.callers import Caller
+from moorage_service.settings import Settings
 from moorage_service.store.tables import ClusterRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+
+KEPT_S = 15.0  # a report that says nothing new is kept so often: whoever reads the store sees that the agent lives
 
 
 def receive(context: Context, caller: Caller, report: AgentReport) -> AgentOrders:
     """Raises Forbidden for a workload that is no cluster, Conflict for a report of another generation."""
-    settings = context.settings
-    with context.database.begin() as session:
-        row = session.get(ClusterRow, caller.workload_id)
-        if row is None:
-            raise Forbidden("Only a cluster's agent reports here, with the cluster's own token.")
-        workload = session.get_one(WorkloadRow, row.workload_id)
-        if report.generation != workload.generation:
-            raise Conflict(f"generation: {report.generation} is not this cluster's ({workload.generation}).")
-        if workload.target != "running":
-            return AgentOrders(interval_s=settings.agent_interval_s)
-        now, spec = context.clock(), spec_of(row)
-        before = Fleet.from_store(row.target_workers, row.scale)
-        fleet = scaling.rescale(before, spec, report, idle_s=settings.scale_idle_s)
-        changed = fleet != before or _left(before, row.report, report)
-        if fleet != before:
-            row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store()}
-            _tell_scaling(session, workload, before, fleet, report, now)
-        row.report, row.reported_at = asdict(report), now
-        changed = _enter(session, workload, spec, report, now) or changed
-        orders = AgentOrders(retire=scaling.orders(fleet, report), interval_s=settings.agent_interval_s)
-    if changed:
+    woken, orders = context.database.amend(lambda session: _take(session, context, caller, report))
+    if woken:
         context.wakeup.notify()
     return orders
+
+
+def _take(session: Session, context: Context, caller: Caller, report: AgentReport) -> tuple[bool, AgentOrders]:
+    """Whether the reconciler should look, and the orders. The rows change by what is new, so a steady cluster costs no write."""
+    settings = context.settings
+    row = session.get(ClusterRow, caller.workload_id)
+    if row is None:
+        raise Forbidden("Only a cluster's agent reports here, with the cluster's own token.")
+    workload = session.get_one(WorkloadRow, row.workload_id)
+    if report.generation != workload.generation:
+        raise Conflict(f"generation: {report.generation} is not this cluster's ({workload.generation}).")
+    if workload.target != "running":
+        return False, AgentOrders(interval_s=settings.agent_interval_s)
+    now, spec = context.clock(), spec_of(row)
+    before = Fleet.from_store(row.target_workers, row.scale)
+    fleet = scaling.rescale(before, spec, report, idle_s=settings.scale_idle_s)
+    changed = fleet != before or _left(before, row.report, report)
+    if fleet != before:
+        row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store()}
+        _tell_scaling(session, workload, before, fleet, report, now)
+    if _is_news(settings, row, report, now):
+        row.report, row.reported_at = asdict(report), now
+    changed = _enter(session, workload, spec, report, now) or changed
+    return changed, AgentOrders(retire=scaling.orders(fleet, report), interval_s=settings.agent_interval_s)
+
+
+def _is_news(settings: Settings, row: ClusterRow, report: AgentReport, now: datetime) -> bool:
+    """Something other than a clock has changed, or the last one that was kept is getting old."""
+    if row.report is None or row.reported_at is None:
+        return True
+    if (now - row.reported_at).total_seconds() >= KEPT_S * min(1.0, settings.agent_interval_s):
+        return True
+    return _steady(settings, row.report) != _steady(settings, asdict(report))
+
+
+def _steady(settings: Settings, report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report without what grows from second to second; of idleness only which bounds it has passed."""
+    idle_s: float | None = report.get("idle_s")
+    bounds = (0.0, settings.cluster_idle_s - settings.cluster_warn_s, settings.cluster_idle_s)
+    passed = None if idle_s is None else [idle_s > 0, *(idle_s >= bound for bound in bounds[1:])]
+    workers = sorted((each["name"], each["busy"]) for each in report.get("workers", ()))
+    return {**report, "idle_s": passed, "workers": workers}
 
 
 def _left(fleet: Fleet, last: dict[str, object] | None, report: AgentReport) -> bool:

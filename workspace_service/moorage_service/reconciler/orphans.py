@@ -6,6 +6,7 @@ store does not know is left alone: the store may be older than what runs, and wh
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 
@@ -18,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Orphans:
-    """A thread that looks every `orphan_sweep_s` seconds. `start` and `stop` it once."""
+    """A thread that looks every `orphan_sweep_s` seconds, and then does the `sweeps`. `start` and `stop` it once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, sweeps: Sequence[Callable[[Context], None]] = ()) -> None:
         self._context = context
-        self._unknown: set[str] = set()  # said once
+        self._sweeps = (lambda _context: self.run_once(), *sweeps)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="orphans", daemon=True)
 
@@ -62,7 +63,8 @@ class Orphans:
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._context.settings.orphan_sweep_s):
-            try:
-                self.run_once()
-            except Exception:
-                log.exception("looking for orphans failed")
+            for sweep in self._sweeps:
+                try:
+                    sweep(self._context)
+                except Exception:
+                    log.exception("looking for orphans failed")

@@ -31,7 +31,7 @@ class Ray:
 
     def missing(self, packages: Mapping[str, str]) -> str | None:
         version = packages.get("ray")
-        remedy = "Put ray[default]>=2.60 under packages in moorage.yaml and build the project."
+        remedy = "Put ray[client,default]>=2.60 under packages in moorage.yaml and build the project."
         if version is None:
             return f"The project's environment has no Ray. {remedy}"
         if not at_least(version, LEAST_VERSION):

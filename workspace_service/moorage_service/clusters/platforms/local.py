@@ -1,11 +1,14 @@
 """Clusters as processes of this machine: a shim per role, a folder per cluster, the project's environment."""
 
+import contextlib
+import logging
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from moorage_service.clusters.plan import HEAD, RolePlan, Site
@@ -21,6 +24,8 @@ STOP_GRACE_S = 3.0  # nothing in a cluster outlives it, so nothing is worth a lo
 LOG_KEPT = 1 << 20  # bytes per role
 TAIL = 4096
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+MAKING = ".making-moorage-"  # a folder that is not whole yet
+_NAME = re.compile(r"[a-z0-9]{12}")
 
 
 class LocalPlatform:
@@ -39,14 +44,18 @@ class LocalPlatform:
 
     def folder(self, cluster_id: str) -> Path:
         """The cluster's working folder; a short one elsewhere when the state folder's path is too long for sockets."""
-        name = cluster_id.rpartition("-")[2]
-        folder = self._settings.state / "scratch" / name
-        if len(str(folder)) <= LONGEST_FOLDER:
-            return folder
-        return Path("/tmp") / f"moorage-{name}"  # noqa: S108 - made by `_make_folder`, which trusts nobody there
+        parent, prefix = self._place(cluster_id)
+        return parent / f"{prefix}{cluster_id.rpartition('-')[2]}"
+
+    def _place(self, cluster_id: str) -> tuple[Path, str]:
+        folder = self._settings.state / "scratch"
+        if len(str(folder / cluster_id.rpartition("-")[2])) <= LONGEST_FOLDER:
+            return folder, ""
+        return Path("/tmp"), "moorage-"  # noqa: S108 - made by `_make_folder`, which trusts nobody there
 
     def observe(self, cluster_id: str) -> list[Seen]:
-        return [_seen(each) for each in self._processes.observe(cluster_id)]
+        # One whose start was interrupted before it ran is started anew, as if it had never been asked for.
+        return [_seen(each) for each in self._processes.observe(cluster_id) if each.started_at or not each.gone]
 
     def start(self, order: Order, role: str, plan: RolePlan, devices: Sequence[str]) -> None:
         folder = self.folder(order.cluster_id)
@@ -90,6 +99,14 @@ class LocalPlatform:
 
     def clear(self, cluster_id: str) -> None:
         text = self.log(cluster_id)
+        try:
+            self._keep_log(cluster_id)
+        except OSError as error:  # a full disk must not keep what the cluster holds
+            log.warning("the log of cluster %s could not be kept: %s", cluster_id, error)
+        self._processes.forget(cluster_id)
+        shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
+
+    def _keep_log(self, cluster_id: str) -> None:
         kept = self._kept(cluster_id)
         if text and not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,8 +114,27 @@ class LocalPlatform:
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(text)
             part.rename(kept)
-        self._processes.forget(cluster_id)
-        shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
+
+    def sweep(self, ended: Callable[[Collection[str]], Collection[str]], *, older_s: float) -> list[Path]:
+        """Removes what a killed service left: folders of clusters that have `ended` (ids -> those of them), and half-made ones so old."""
+        parent, prefix = self._place("cl-" + 12 * "x")
+        uids = range(self._settings.uid_first, self._settings.uid_first + self._settings.uid_count)
+        there, doomed = {}, []
+        for path in parent.iterdir() if parent.exists() else ():
+            with contextlib.suppress(FileNotFoundError):
+                found = path.lstat()
+                if not stat.S_ISDIR(found.st_mode) or (found.st_uid != os.geteuid() and found.st_uid not in uids):
+                    continue
+                if path.name.startswith(MAKING) and found.st_mtime < time.time() - older_s:
+                    doomed.append(path)
+                elif _NAME.fullmatch(path.name.removeprefix(prefix)) and path.name.startswith(prefix):
+                    there[f"cl-{path.name.removeprefix(prefix)}"] = path
+        for cluster_id in ended(there):
+            self.clear(cluster_id)
+            doomed.append(there[cluster_id])
+        for path in doomed:
+            shutil.rmtree(path, ignore_errors=True)
+        return doomed
 
     def _kept(self, cluster_id: str) -> Path:
         return self._settings.state / "logs" / "clusters" / f"{cluster_id}.log"
@@ -159,7 +195,7 @@ def _make_folder(folder: Path, order: Order) -> None:
             return
         raise LaunchError(f"{folder} is in the way: it is not this cluster's folder. Ask an admin to remove it.")
     folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    made = Path(tempfile.mkdtemp(prefix=MAKING, dir=folder.parent))
     for name in ("tmp", "work"):
         (made / name).mkdir(mode=0o700)
     for name, credential in order.plan.files.items():
