@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import moorage_spawners
+from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.launch.errors import LaunchError, OtherGenerationError
 from moorage_spawners.launch.folder import ProcessFolder, locked
 from moorage_spawners.launch.types import Observation, ProcessSpec
@@ -24,7 +25,6 @@ START_TIMEOUT_S = 30.0  # for the shim to say that it wrote its first record; te
 BOOT = """import sys
 sys.path.append(sys.argv[1])
 from moorage_spawners.shim import main
-from moorage_spawners.launch.crash_points import reach
 main.from_arguments(sys.argv[2:])"""
 PACKAGES = str(Path(moorage_spawners.__file__).parent.parent)
 

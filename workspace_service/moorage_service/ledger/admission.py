@@ -81,7 +81,7 @@ def check(
 def bind(session: Session, workload_id: str) -> None:
     """The workload started: its reservation no longer lapses. Already bound or released: nothing."""
     reservation = session.get(ReservationRow, workload_id)
-    if reservation is not None and reservation.released_at is None:
+    if reservation is not None and reservation.released_at is None and not reservation.bound:
         reservation.bound = True
         around_commit(session, before=lambda: reach("bind.recorded"), after=lambda: reach("bind.committed"))
 
