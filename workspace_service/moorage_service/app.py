@@ -50,10 +50,10 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.NOTEBOOK: notebooks.step,
     WorkloadKind.RUN: runs.step,
 }
-SURVEYS: dict[WorkloadKind, Survey] = {
 SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep]
-    WorkloadKind.NOTEBOOK: notebooks.survey,
+SURVEYS: dict[WorkloadKind, Survey] = {
     WorkloadKind.CLUSTER: clusters.survey,
+    WorkloadKind.NOTEBOOK: notebooks.survey,
 }
 
 

@@ -109,15 +109,6 @@ class Settings(BaseSettings):
     scale_idle_s: float = Field(20.0, description="How long a worker above the minimum is idle before it is retired.")
     agent_interval_s: float = Field(1.0, description="Between two reports of a cluster's agent.")
     start_timeout_s: float = Field(180.0, description="How long a cluster may take to become ready.")
-    run_report_s: float = Field(
-        30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
-    )
-    schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
-    session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
-    session_check_s: float = Field(
-        60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
-    )
-    hub_token_cache_s: float = Field(
     cluster_orphan_s: float = Field(
         120.0, description="How long a cluster that ends with its notebook outlives it: a restart within that time keeps it."
     )
@@ -128,6 +119,15 @@ class Settings(BaseSettings):
         7 * 86400.0, description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end."
     )
     cluster_warn_s: float = Field(600.0, description="How long before it ends by itself a cluster says so.")
+    run_report_s: float = Field(
+        30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
+    )
+    schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
+    session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
+    session_check_s: float = Field(
+        60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
+    )
+    hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
     )
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")

@@ -16,6 +16,7 @@ from moorage_service.clusters.platforms.base import Order, Seen
 from moorage_service.settings import PREFIX, Settings
 from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
 
+log = logging.getLogger(__name__)
 MODULES = {"ray": "ray.scripts.scripts", "dask": "dask", "moorage-agent": "moorage.agent"}
 LOOPBACK = "127.0.0.1"
 # Ray's sockets lie deep: <folder>/r/session_<date>_<time>_<pid>/sockets/plasma_store.<n>. The kernel takes 107 bytes.
@@ -23,9 +24,9 @@ LONGEST_FOLDER = 107 - len("/r/session_2026-11-21_12-24-15_466253_4194304/socket
 STOP_GRACE_S = 3.0  # nothing in a cluster outlives it, so nothing is worth a long wait
 LOG_KEPT = 1 << 20  # bytes per role
 TAIL = 4096
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 MAKING = ".making-moorage-"  # a folder that is not whole yet
 _NAME = re.compile(r"[a-z0-9]{12}")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class LocalPlatform:
@@ -98,7 +99,6 @@ class LocalPlatform:
         self._processes.forget(cluster_id, role=role)
 
     def clear(self, cluster_id: str) -> None:
-        text = self.log(cluster_id)
         try:
             self._keep_log(cluster_id)
         except OSError as error:  # a full disk must not keep what the cluster holds
@@ -107,6 +107,7 @@ class LocalPlatform:
         shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
 
     def _keep_log(self, cluster_id: str) -> None:
+        text = self.log(cluster_id)
         kept = self._kept(cluster_id)
         if text and not kept.exists():
             kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
