@@ -172,6 +172,14 @@ def observe_notebook(notebook_id: str, observation: wire.NotebookObservation) ->
     )  # fmt: skip
 
 
+def forget_notebook(forgotten: wire.NotebookForgotten) -> Call[None]:
+    """For the hub, after its restart: what it asked for and did not start is given up."""
+    return Call(
+        method="POST", path="/notebooks/forgotten", content=json_body(forgotten), content_type=JSON, key=new_key(),
+        read=read_nothing,
+    )  # fmt: skip
+
+
 # --- clusters -------------------------------------------------------------------------------------------------------
 
 

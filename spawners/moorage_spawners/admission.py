@@ -8,7 +8,7 @@ from moorage import calls
 from moorage.asyncclient import AsyncClient
 from moorage.call import new_key
 from moorage.errors import Conflict, LimitRefused, MoorageError
-from moorage.wire import NotebookAdmission, NotebookObservation, NotebookRequest
+from moorage.wire import NotebookAdmission, NotebookForgotten, NotebookObservation, NotebookRequest
 
 EARLIER_S = 20.0  # how long a start waits for what is left of the notebook's earlier server
 RETRY_S = 0.5
@@ -57,3 +57,11 @@ class Admissions:
                 await client.send(calls.observe_notebook(workload_id, observation))
         except MoorageError as error:
             log.warning("The service was not told that %s is %s: %s", workload_id, observation.state, error)
+
+    async def forget(self, user: str, project: str) -> None:
+        """Says that a start was cut off before its answer. A service that is down gives it up later, by its lease."""
+        try:
+            async with AsyncClient(self._url, self._token) as client:
+                await client.send(calls.forget_notebook(NotebookForgotten(user=user, project=project)))
+        except MoorageError as error:
+            log.warning("The service was not told that the start of %s of %s was cut off: %s", project, user, error)

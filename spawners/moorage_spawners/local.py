@@ -1,11 +1,13 @@
 """Notebooks as processes of this machine: one server per user and project, at the size that the service admitted."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from jupyterhub.spawner import Spawner, SpawnException
+from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Float, Unicode, default
 
 from moorage.quantities import show_cpu, show_memory
@@ -14,10 +16,16 @@ from moorage_spawners import server
 from moorage_spawners.admission import Admissions, Refused
 from moorage_spawners.home import CopyFailed, prepare_home
 from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
+from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.options import BadOption, NotebookOptions, read_options
 from moorage_spawners.readiness import NotReady, check_owner, free_port, wait_until_ready
+from moorage_spawners.running import PORT_LABEL, RunningServer
 
 ROLE = "server"
+LOOPBACK = "127.0.0.1"
+TAKE_OVER_S = 30.0  # how long a server that runs already may take to answer
+FAILURES = (NotReady, CopyFailed, LaunchError, OSError, ValueError, SQLAlchemyError)
+NEVER_STARTED = "The hub was restarted before the notebook server was started. Start it again."
 LOG_TAIL = 2000
 READY_POLL_S = 0.02
 
@@ -68,23 +76,38 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         """The server's address, once it answers."""
         asked = self._asked
         assert asked is not None
+        clock = asyncio.get_running_loop().time
+        late = clock() + self.start_timeout - 1
         self._steps, self._told_ready = [], False
         self._step(5, f"Asking for {show_cpu(asked.size.cpu)} and {show_memory(asked.size.memory)} in {asked.project}")
         try:
-            admission = await self.admissions.admit(self._request(asked))
+            url = await self._start_asked(asked)
         except Refused as error:
             raise SpawnException(str(error), reason=error.reason, status_code=error.status) from error
-        self._workload_id, self._generation = admission.workload_id, admission.generation
-        try:
-            url = await self._start_admitted(admission, asked.size)
-        except (NotReady, CopyFailed, LaunchError, OSError, ValueError) as error:
+        except FAILURES as error:
             message = str(error) or type(error).__name__
             self.log.warning("%s\n%s", message, self._log_tail())
             await self._observed("failed", message)
             raise SpawnException(message, reason="start", status_code=500) from error
+        except asyncio.CancelledError:
+            if clock() >= late:  # else it is the hub that ends: the start goes on without it, and is found again
+                await self._observed("failed", f"The notebook server did not start within {self.start_timeout:.0f} s.")
+            raise
         self._step(100, "Ready")
         self._telling = asyncio.create_task(self._tell_when_ready())
         return url
+
+    async def _start_asked(self, asked: NotebookOptions) -> str:
+        admission = await self.admissions.admit(self._request(asked))
+        if admission.runs:
+            try:
+                return await self._take_over(admission)
+            except NotReady as error:
+                self.log.warning("%s can't be taken over: %s It ends.", admission.workload_id, error)
+                admission = await self.admissions.admit(self._request(asked, fresh=True))
+        reach("spawner.admitted")
+        self._remember(admission, 0)
+        return await self._start_admitted(admission, asked.size)
 
     async def _tell_when_ready(self) -> None:
         """The service hears "ready" when the hub's proxy leads to the server, a moment after `start` has returned."""
@@ -98,14 +121,26 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             self._told_ready = True
             await self._observed("ready", url=f"/user/{self.user.escaped_name}/{self.name}/")
 
-    def _request(self, asked: NotebookOptions) -> NotebookRequest:
+    def _request(self, asked: NotebookOptions, *, fresh: bool = False) -> NotebookRequest:
         return NotebookRequest(
             user=self.user.name,
             admin=bool(self.user.admin),
             groups=sorted(group.name for group in self.user.groups),
             project=asked.project,
             size=asked.size,
+            fresh=fresh,
         )
+
+    async def _take_over(self, admission: NotebookAdmission) -> str:
+        """The address of a server that the hub has forgotten, with all that its kernels hold. Raises NotReady."""
+        self._step(60, "Your notebook still runs. It is taken over as it is; stop it to change its size")
+        self._remember(admission, 0)
+        running = RunningServer.of(self._observe())
+        self._remember(admission, running.port)
+        self.api_token = running.hub_token  # by which the hub knows it; the new one is dropped
+        await wait_until_ready(f"{self._address}{self.server.base_url}api", self._observe, within=TAKE_OVER_S)
+        check_owner(running.port, admission.uid)
+        return self._address
 
     async def _start_admitted(self, admission: NotebookAdmission, size: Size) -> str:
         identity = Identity(admission.uid, admission.gid, admission.home)
@@ -114,15 +149,36 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         packages = server.overlay_packages(admission)
         await prepare_home(self.server_python, identity, folder, admission.project_files, [packages])
         self._step(40, "Starting the notebook server")
-        self.ip, self.port = "127.0.0.1", free_port()
+        self._remember(admission, free_port())
+        reach("spawner.remembered")
         spec = self._process(admission, identity, size, folder)
         await asyncio.to_thread(self.processes.start, spec)
+        reach("spawner.started")
         await self._observed("starting", "Starting the notebook server.")
         self._step(60, "Waiting for the notebook server to answer")
-        url = f"http://{self.ip}:{self.port}"
-        await wait_until_ready(f"{url}{self.server.base_url}api", self._observe, within=self.start_timeout)
+        await wait_until_ready(f"{self._address}{self.server.base_url}api", self._observe, within=self.start_timeout)
         check_owner(self.port, identity.uid)
-        return url
+        reach("spawner.answers")
+        return self._address
+
+    def _remember(self, admission: NotebookAdmission, port: int) -> None:
+        """In the hub's database, before anything starts: a hub that is killed finds the server again, and where it listens."""
+        self._workload_id, self._generation = admission.workload_id, admission.generation
+        self.ip, self.port = LOOPBACK, port
+        self.orm_spawner.state = self.get_state()
+        try:
+            self.db.commit()
+        except SQLAlchemyError:
+            self.db.rollback()
+            raise
+
+    @property
+    def _address(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    async def get_url(self) -> str:
+        """Asked by a hub that was restarted, which may not have heard where the server listens."""
+        return f"{self._address}{self.server.base_url}" if self.port else str(self.server.url)
 
     def _process(self, admission: NotebookAdmission, identity: Identity, size: Size, folder: str) -> ProcessSpec:
         jupyter = server.jupyter_folder(Path(self.state_folder), admission)
@@ -136,14 +192,23 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             cwd=folder,
             identity=identity,
             size=size,
-            labels={"kind": "notebook", "owner": self.user.name, "project": admission.project},
+            labels={
+                "kind": "notebook",
+                "owner": self.user.name,
+                "project": admission.project,
+                PORT_LABEL: str(self.port),
+            },
             ports=(self.port,),
         )
 
     async def poll(self) -> int | None:
         """None while anything of the server lives."""
         if not self._workload_id:
+            if self._check_pending:
+                await self.admissions.forget(self.user.name, self.name)
             return 0
+        if self._check_pending:
+            await self._found_again()
         seen = self._observe()
         if seen is None:
             return 0
@@ -152,9 +217,18 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             return None
         return seen.exit_code if seen.exit_code is not None else 128 + (seen.signal or 0)
 
+    async def _found_again(self) -> None:
+        """At the hub's start. It ends what does not answer soon, so it is kept waiting for as long as the process lives."""
+        if self._observe() is None:
+            await self._observed("failed", NEVER_STARTED)
+            return
+        with contextlib.suppress(NotReady):  # its record says how it ended
+            await wait_until_ready(f"{await self.get_url()}api", self._observe)
+
     async def stop(self, now: bool = False) -> None:
-        """Returns when nothing of the server is left."""
-        if not self._workload_id:
+        """Returns when nothing of the server is left. What ended by itself is not called stopped: its record says how."""
+        seen = self._observe() if self._workload_id else None
+        if seen is None or seen.gone:
             return
         self.processes.stop(self._workload_id, role=ROLE, grace_s=0 if now else self.stop_grace_s)
         while (seen := self._observe()) is not None and not seen.gone:  # noqa: ASYNC110 - it is another process
@@ -173,16 +247,18 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         return path.read_bytes()[-LOG_TAIL:].decode(errors="replace") if path.exists() else ""
 
     def get_state(self) -> dict[str, Any]:
-        return {**super().get_state(), "workload_id": self._workload_id, "generation": self._generation}
+        own = {"workload_id": self._workload_id, "generation": self._generation, "port": self.port}
+        return {**super().get_state(), **own}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self._workload_id = state.get("workload_id", "")
         self._generation = state.get("generation", 0)
+        self.port = state.get("port", 0)
 
     def clear_state(self) -> None:
         super().clear_state()
-        self._workload_id, self._generation = "", 0
+        self._workload_id, self._generation, self.port = "", 0, 0
 
     def _step(self, percent: int, message: str) -> None:
         self._steps.append((percent, message))

@@ -1,6 +1,7 @@
 """Waiting for a server of our own to answer, so that the hub's first look finds it ready."""
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import httpx
 from moorage_spawners.launch import Observation
 
 POLL_S = 0.025
+LONGEST_POLL_S = 0.5
 LISTENING = "0A"
 
 
@@ -50,9 +52,9 @@ def check_owner(port: int, uid: int | None) -> None:
         )
 
 
-async def wait_until_ready(url: str, observe: Callable[[], Observation | None], *, within: float) -> None:
+async def wait_until_ready(url: str, observe: Callable[[], Observation | None], *, within: float = math.inf) -> None:
     """Returns once `url` answers at all (an answer below 500). Raises NotReady when the process ends before, or too late."""
-    deadline = time.monotonic() + within
+    begun = time.monotonic()
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
         while True:
             try:
@@ -63,9 +65,12 @@ async def wait_until_ready(url: str, observe: Callable[[], Observation | None], 
             seen = observe()
             if seen is None or seen.gone:
                 raise NotReady(_ended(seen))
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > within:
                 raise NotReady(f"The notebook server did not answer within {within:.0f} s.")
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(
+                min(LONGEST_POLL_S, max(POLL_S, waited / 20))
+            )  # often at first, when it may come any moment
 
 
 def _ended(seen: Observation | None) -> str:

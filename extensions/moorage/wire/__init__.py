@@ -42,6 +42,7 @@ from moorage.wire.workloads import (
     Event,
     Notebook,
     NotebookAdmission,
+    NotebookForgotten,
     NotebookObservation,
     NotebookRequest,
     Phase,
@@ -53,8 +54,8 @@ from moorage.wire.workloads import (
 __all__ = [
     "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions", "ClusterRequest",
     "ClusterSpec", "EngineOptions", "Environment", "Event", "Holder", "Inspection", "Job", "JobVersion", "Limit", "LimitRequest",
-    "Me", "Member", "MemberRequest", "Notebook", "NotebookAdmission", "NotebookObservation", "NotebookRequest",
-    "Parameter", "Phase", "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress",
+    "Me", "Member", "MemberRequest", "Notebook", "NotebookAdmission", "NotebookForgotten", "NotebookObservation",
+    "NotebookRequest", "Parameter", "Phase", "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress",
     "RunRequest", "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "User",
     "WorkerReport", "Workload", "WorkloadKind",
 ]  # fmt: skip

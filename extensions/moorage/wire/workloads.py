@@ -93,11 +93,25 @@ class NotebookRequest:
     groups: list[str] = field(default_factory=list)
     project: str
     size: Size
+    fresh: bool = False  # a server of this notebook that still runs is to end, not to be taken over
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookForgotten:
+    """Sent by the hub after its restart: it had asked for this notebook, and does not know what was answered."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    user: str
+    project: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookAdmission:
-    """The answer to an admitted NotebookRequest: everything the spawner needs to start the server."""
+    """The answer to an admitted NotebookRequest: everything the spawner needs to start the server.
+
+    `runs`: it was started before, and still runs, though the hub does not know it: to be taken over. Its `token` is empty then, for
+    the server has it.
+    """
 
     workload_id: str
     generation: int
@@ -111,6 +125,7 @@ class NotebookAdmission:
     gid: int | None
     gpu_devices: list[str] = field(default_factory=list)  # what CUDA_VISIBLE_DEVICES names
     environment_variables: dict[str, str] = field(default_factory=dict)  # the secrets the user may see, by name
+    runs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

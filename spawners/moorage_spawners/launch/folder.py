@@ -126,6 +126,7 @@ class ProcessFolder:
             exit_code=record.get("exit_code"),
             signal=record.get("signal"),
             out_of_memory=bool(record.get("out_of_memory")),
+            machine_restarted=bool(record.get("machine_restarted")),
             labels=spec["labels"],
             message=record.get("message"),
         )

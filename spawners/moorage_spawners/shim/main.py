@@ -21,6 +21,7 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 LEFTOVER_GRACE_S = 2.0  # for what the main process left behind when it ended
 HEARTBEAT_S = 30.0
 POLL_S = 0.05
+KILLED = "How it ended is not known: the process that watched it was killed."
 WATCHED = {signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP}
 
 
@@ -81,7 +82,7 @@ class Shim:
         self.record: dict[str, Any] = {
             "state": "starting", "shim_pid": os.getpid(), "shim_start": tree.started(os.getpid()), "pid": None,
             "started_at": files.now(), "ended_at": None, "exit_code": None, "signal": None, "out_of_memory": False,
-            "message": None, "cgroups": [], "enforced": [],
+            "message": None, "cgroups": [], "enforced": [], "boot": tree.boot(),
         }  # fmt: skip
 
     def save(self, **changes: Any) -> None:
@@ -249,16 +250,25 @@ class Sweep:
 
 
 def left(spec: dict[str, Any], record: dict[str, Any]) -> set[int]:
-    """The living processes of a workload process whose shim is gone."""
-    found = cgroups.members(record["cgroups"]) | tree.marked(spec["cookie"], record["pid"])
+    """The living processes of a workload process whose shim is gone. After a restart of the machine: none, whoever has its pids."""
+    if restarted(record):
+        return set()
+    found = cgroups.members(record["cgroups"]) | tree.marked(spec["cookie"], record["pid"], record.get("pid_start"))
     return {pid for pid in found - {os.getpid()} if tree.started(pid) is not None}
+
+
+def restarted(record: dict[str, Any]) -> bool:
+    """Whether the machine was restarted since the record was begun."""
+    return record.get("boot") not in (None, tree.boot())
 
 
 def ended_unseen(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a process that is gone, and of which nobody saw the end."""
     memory = cgroups.out_of_memory(record["cgroups"])
     cgroups.remove(record["cgroups"])
+    by_restart = restarted(record)
+    words = "The machine was restarted." if by_restart else KILLED
     return {
-        **record, "state": "exited", "ended_at": files.now(), "out_of_memory": memory,
-        "message": "How it ended is not known: the process that watched it was killed, or the machine was restarted.",
+        **record, "state": "exited", "ended_at": files.now(), "out_of_memory": memory, "message": words,
+        "machine_restarted": by_restart,
     }  # fmt: skip

@@ -25,6 +25,16 @@ def started(pid: int) -> str | None:
     return None if fields is None or fields[0] in "ZX" else fields[19]
 
 
+def boot() -> str:
+    """Names this run of the machine (or of the container): another one after a restart, when every process is gone."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            kernel = file.read().strip()
+    except OSError:
+        kernel = ""
+    return f"{kernel}/{started(1)}"
+
+
 def is_same(pid: int | None, start: str | None) -> bool:
     """Whether the process that had this pid and start time still lives (a reused pid has another start time)."""
     return pid is not None and start is not None and started(pid) == start
@@ -47,8 +57,13 @@ def descendants(root: int) -> set[int]:
     return found
 
 
-def marked(cookie: str, session: int | None) -> set[int]:
-    """Living processes that carry the cookie in their environment, or belong to the workload's session."""
+def marked(cookie: str, session: int | None, leader_start: str | None = None) -> set[int]:
+    """Living processes that carry the cookie in their environment, or belong to the workload's session.
+
+    A session keeps its number for itself while anything of it lives: one whose leader began at another time is not the workload's.
+    """
+    if session is not None and started(session) not in (None, leader_start):
+        session = None
     mark = f"{COOKIE}={cookie}".encode()
     found: set[int] = set()
     for pid in pids():

@@ -48,6 +48,8 @@ def _not_in_order(seen: Observation, progress: dict[str, Any]) -> Ending:
     if seen.exit_code == Outcome.INFRASTRUCTURE:
         sentence = progress.get("error_value") or REASONS[Outcome.INFRASTRUCTURE][1]
         return Ending(Phase.FAILED, "run.infrastructure", sentence)
+    if seen.machine_restarted:
+        return Ending(Phase.FAILED, "run.machine-restarted", "The machine was restarted while it ran. Start it again.")
     if seen.signal is None and seen.exit_code is None:
         reason = seen.message or "It ended without a record, for example by a restart of the machine. Start it again."
         return Ending(Phase.FAILED, "run.lost", reason)

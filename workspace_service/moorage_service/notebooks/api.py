@@ -2,11 +2,19 @@
 
 from fastapi import APIRouter
 
-from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Size, WorkloadKind
+from moorage.wire import (
+    Notebook,
+    NotebookAdmission,
+    NotebookForgotten,
+    NotebookObservation,
+    NotebookRequest,
+    Size,
+    WorkloadKind,
+)
 from moorage_service.context import Ctx
 from moorage_service.errors import Forbidden
 from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
-from moorage_service.notebooks import operations
+from moorage_service.notebooks import operations, takeover
 from moorage_service.projects.access import find_project
 from moorage_service.workloads import operations as workloads
 
@@ -15,9 +23,20 @@ router = APIRouter(tags=["notebooks"])
 
 @router.post("/notebooks", status_code=201)
 def admit(context: Ctx, caller: RequireSpawner, request: NotebookRequest) -> NotebookAdmission:
-    """Admission: the spawner asks before it starts a server. 409 with a refusal when a limit leaves no room."""
+    """Admission: the spawner asks before it starts a server. 409 with a refusal when a limit leaves no room.
+
+    A server of this notebook that runs, and that the hub has forgotten, is answered with `runs`: it is not started twice.
+    """
+    taken_over = None if request.fresh else takeover.take_over(context, request)
+    if taken_over is not None:
+        return taken_over
     operations.end_stale(context, request)
     return operations.admit(context, request)
+
+
+@router.post("/notebooks/forgotten", status_code=204)
+def forget(context: Ctx, caller: RequireSpawner, forgotten: NotebookForgotten) -> None:
+    takeover.give_up(context, forgotten)
 
 
 @router.post("/notebooks/{workload_id}/observations", status_code=204)

@@ -1,7 +1,9 @@
 """Admitting a notebook for the spawner, hearing what it saw, and stopping it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -69,6 +71,21 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
     return answer
 
 
+def answer_to(
+    context: Context, session: Session, workload: WorkloadRow, user: UserRow, project: ProjectRow, *, token: str,
+    gpus: list[Any],
+) -> NotebookAdmission:  # fmt: skip
+    """What the spawner is told of an admitted notebook. Without a token: of one that runs already."""
+    environment = workload.environment or ""
+    return NotebookAdmission(
+        workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
+        environment_path=str(context.settings.state / "environments" / environment),
+        project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
+        gpu_devices=list(gpus), runs=not token,
+        environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id) if token else {},
+    )  # fmt: skip
+
+
 def refuse_at_once(context: Context, user_id: str, admin: bool, slug: str, size: Size) -> None:
     """Raises what admission would at this moment: the hub answers a start before its spawner asks, so a refusal comes too late.
 
@@ -116,18 +133,23 @@ def _alive(session: Session, user_id: str, project_id: str) -> WorkloadRow | Non
     )
 
 
+def wanted(session: Session, user: str, slug: str) -> Sequence[WorkloadRow]:
+    """The notebooks of a user (by the hub's name) in a project that are to run: one at most, as a rule."""
+    return session.scalars(
+        select(WorkloadRow)
+        .join(UserRow, UserRow.id == WorkloadRow.owner_id)
+        .join(ProjectRow, ProjectRow.id == WorkloadRow.project_id)
+        .where(
+            WorkloadRow.kind == "notebook", WorkloadRow.ended_at.is_(None), WorkloadRow.target == "running",
+            UserRow.hub_name == user, ProjectRow.slug == slug,
+        )
+    ).all()  # fmt: skip
+
+
 def end_stale(context: Context, request: NotebookRequest) -> None:
     """The hub starts a server, so none of its earlier ones counts: ask what is left of it to end."""
     with context.database.begin() as session:
-        rows = session.scalars(
-            select(WorkloadRow)
-            .join(UserRow, UserRow.id == WorkloadRow.owner_id)
-            .join(ProjectRow, ProjectRow.id == WorkloadRow.project_id)
-            .where(
-                WorkloadRow.kind == "notebook", WorkloadRow.ended_at.is_(None), WorkloadRow.target == "running",
-                UserRow.hub_name == request.user, ProjectRow.slug == request.project,
-            )
-        ).all()  # fmt: skip
+        rows = wanted(session, request.user, request.project)
         for row in rows:
             row.details = {**row.details, "hub_told": True}
             lifecycle.ask_to_end(

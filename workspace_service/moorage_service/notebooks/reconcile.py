@@ -1,6 +1,7 @@
 """One step for one notebook: the shim's record against what should be."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -168,11 +169,17 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
             "notebook.never_started",
             "It was admitted but never started, so what it held was given back. Start it again.",
         )
-    if last.out_of_memory:
+    if last.out_of_memory and last.signal == signal.SIGKILL:  # else it was a kernel, maybe long ago
         return (
             Phase.FAILED,
             "notebook.out_of_memory",
             "It used more memory than its size allows and was ended. Start it again with more memory.",
+        )
+    if last.machine_restarted:
+        return (
+            Phase.STOPPED,
+            "notebook.machine_restarted",
+            "The machine was restarted, which ended it. Files are as they were; what kernels held in memory is gone. Start it again.",
         )
     if last.exit_code is None and last.signal is None:
         return (

@@ -214,6 +214,8 @@ def _give(made: Path, identity: Identity) -> None:
 
 
 def _seen(each: Observation) -> Seen:
+    if each.machine_restarted:
+        return Seen(role=each.role, gone=True, lost=False, out_of_memory=False, how="the machine was restarted")
     if each.out_of_memory:
         how = "it ran out of memory"
     elif each.signal is not None:
