@@ -31,6 +31,7 @@ from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
 from moorage_service.reconciler.loop import Reconciler, Step, Survey, make_reconcilers
 from moorage_service.reconciler.orphans import Orphans
+from moorage_service.recovery.settle import settle
 from moorage_service.settings import PREFIX
 from moorage_service.workloads import api as workloads_api
 
@@ -65,6 +66,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
             seed_starter(context)
+            settle(context)
             loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context, SWEEPS)]
         for loop in loops:
             loop.start()

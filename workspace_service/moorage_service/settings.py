@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     )
     cluster_idle_s: float = Field(
         1800.0, description="How long a cluster may have neither work nor a client before it ends; 0: for ever."
+    unknown_workloads: Literal["adopt", "end", "leave"] = Field(
+        "adopt",
+        description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "
+        "adopt them, end them, or leave them alone.",
+    )
     )
     cluster_lifetime_s: float = Field(
         7 * 86400.0, description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end."

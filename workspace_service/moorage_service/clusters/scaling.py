@@ -99,6 +99,21 @@ def lose(fleet: Fleet, names: Collection[str], now: float) -> Fleet:
     )
 
 
+def found(fleet: Fleet, roles: Collection[str]) -> Fleet:
+    """The fleet with the workers that are seen to run, of which the store did not know: they stay, and their names are theirs."""
+    prefix = "worker-"
+    seen = sorted((role for role in roles if role.startswith(prefix)), key=lambda role: int(role.removeprefix(prefix)))
+    new = tuple(name for name in seen if name not in (*fleet.workers, *fleet.retiring))
+    workers = (*fleet.workers, *new)
+    numbers = [int(name.removeprefix(prefix)) for name in (*workers, *fleet.retiring)]
+    return replace(
+        fleet,
+        target=max(fleet.target, len(workers)),
+        workers=workers,
+        next_number=max([fleet.next_number, *(number + 1 for number in numbers)]),
+    )
+
+
 def clear(fleet: Fleet, gone: Collection[str]) -> Fleet:
     """These names are observed gone: their devices are free, and nobody waits for them to retire."""
     return replace(

@@ -25,7 +25,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects import secrets
-from moorage_service.projects.access import RANK, role_of
+from moorage_service.recovery import cards
 from moorage_service.store.tables import (
     JobVersionRow,
     ProjectRow,
@@ -138,6 +138,8 @@ def _may_not_run(session: Session, workload: WorkloadRow) -> str | None:
 
 def _behind(session: Session, run: RunRow, workload: WorkloadRow) -> bool:
     earlier = session.scalar(
+    cards.keep(context, run_id)
+    reach("run.claimed")
         select(WorkloadRow.id)
         .join(RunRow, RunRow.workload_id == WorkloadRow.id)
         .where(
@@ -181,8 +183,10 @@ def _start_when_ready(context: Context, run_id: str) -> None:
     except (SnapshotMissingError, LaunchError) as error:
         _fail(context, run_id, "run.not-started", f"The run could not be started: {error}")
         return
-    cards.keep(context, run_id)
-    reach("run.claimed")
+    except OSError as error:
+        _start_later(context, run_id, error)
+        return
+    reach("run.started")
     with context.database.begin() as session:
         workload = session.get_one(WorkloadRow, run_id)
         if workload.target == "running":
@@ -248,39 +252,12 @@ def _attend(context: Context, workload: WorkloadRow, seen: Observation) -> None:
 def _overdue(context: Context, workload: WorkloadRow) -> bool:
     """The runner keeps the run's limit by itself; this is for a runner that hangs."""
     with context.database.read() as session:
+    context.processes.forget(run_id)
         limit = _rows(session, workload.id)[2].timeout_s
     if limit is None or workload.ready_at is None:
         return False
-    return (context.clock() - workload.ready_at).total_seconds() > limit + _OVERDUE_S
-
-
-def _conclude(context: Context, run_id: str, seen: Observation) -> None:
-    """The runner is gone, and all that it started. What it left is kept, its folder removed, the run ended."""
-    settings = context.settings
-    salvage.outputs_of(settings, run_id)
-    outputs.keep_log(settings, run_id, context.processes.log_path(run_id, launch.ROLE))
-    last = salvage.progress_of(settings, run_id)
-    with context.database.begin() as session:
-        workload, run, _ = _rows(session, run_id)
-        if last is not None:
-            runs.keep_progress(session, run_id, last)
-        run.exit_code = seen.exit_code
-        ending = ending_of(seen, run.progress, stop_asked=workload.target == "gone", asked_why=workload.reason)
-        _end_in(session, context, workload, run, ending)
-    launch.remove(settings, run_id)
-    context.processes.forget(run_id)
-    context.wakeup.notify()
-
-
-def remove_leftovers(context: Context) -> None:
-    """Removes scratch folders of runs that ended just before the service did. Called once, as the service starts."""
-    there = {path.name for path in (context.settings.state / "scratch").glob("run-*")}
-    with context.database.read() as session:
-        query = select(WorkloadRow.id).where(WorkloadRow.id.in_(there), WorkloadRow.ended_at.is_not(None))
-        ended = list(session.scalars(query))
-    for run_id in ended:
-        launch.remove(context.settings, run_id)
-        context.processes.forget(run_id)
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
+    return age_s > limit + _OVERDUE_S
 
 
 def _end_unstarted(context: Context, run_id: str) -> None:
@@ -289,6 +266,7 @@ def _end_unstarted(context: Context, run_id: str) -> None:
         workload, run, _ = _rows(session, run_id)
         reason = workload.reason if workload.phase == Phase.STOPPING.value and workload.reason else None
         _end_in(session, context, workload, run, Ending(Phase.CANCELLED, "run.cancelled", reason or "Cancelled."))
+    context.processes.forget(run_id)
     launch.remove(context.settings, run_id)
     context.wakeup.notify()
 

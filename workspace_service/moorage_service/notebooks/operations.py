@@ -18,6 +18,7 @@ from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects import secrets
 from moorage_service.projects.access import find_project
+from moorage_service.recovery import cards
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -66,6 +67,7 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         reach("notebook.recorded")
     reach("notebook.committed")
     users.ensure_home(context.settings, user)
+    cards.keep(context, answer.workload_id)
     ADMITTED.labels("notebook").inc()
     context.wakeup.notify()
     return answer

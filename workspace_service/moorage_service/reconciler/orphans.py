@@ -1,7 +1,7 @@
 """Processes whose workload has ended: they hold what the ledger has given back, so they are ended.
 
-It happens when a start came after its reservation had lapsed, or when the service was stopped between two steps. A workload that the
-store does not know is left alone: the store may be older than what runs, and what runs tells the truth.
+It happens when a start came after its reservation had lapsed, or when the service was stopped between two steps. With a workload that the
+store does not know, it is the store that may be wrong: `recovery.settle` does with it as the policy says.
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import select
 
 from moorage_service.context import Context
+from moorage_service.recovery import settle
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
@@ -42,10 +43,9 @@ class Orphans:
             rows = session.execute(select(WorkloadRow.id, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found)))
             known = {row.id: row.ended_at for row in rows}
         for workload_id, observed in found.items():
-            if workload_id not in known:
-                self._say_unknown(workload_id)
-            elif known[workload_id] is not None and not all(seen.gone for seen in observed):
+            if known.get(workload_id) is not None and not all(seen.gone for seen in observed):
                 self._end(workload_id)
+        settle.settle_unknown(self._context, [workload_id for workload_id in found if workload_id not in known])
 
     def _end(self, workload_id: str) -> None:
         if all(seen.gone for seen in self._context.processes.observe(workload_id)):
@@ -55,11 +55,6 @@ class Orphans:
         with self._context.database.begin() as session:
             message = "Processes of it were still found after its end, and were ended."
             lifecycle.record(session, workload_id, "workload.orphan", message, now=self._context.clock())
-
-    def _say_unknown(self, workload_id: str) -> None:
-        if workload_id not in self._unknown:
-            self._unknown.add(workload_id)
-            log.warning("processes of %s run, which the store does not know; they are left alone", workload_id)
 
     def _loop(self) -> None:
         while not self._stopping.wait(self._context.settings.orphan_sweep_s):

@@ -1,0 +1,225 @@
+"""What runs and the store does not know: adopted, ended or left, as `unknown_workloads` says; and said, whichever it is.
+
+It comes to that when the store was lost, or restored from a copy that is older than what runs. `settle` is called as the service starts,
+before it answers anybody, and with each look for orphans.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from moorage.wire import Phase, WorkloadKind
+from moorage_service.context import Context
+from moorage_service.jobs import outputs
+from moorage_service.jobs.schedules import schedule_of, timetable
+from moorage_service.recovery import adoption, cards
+from moorage_service.store.tables import AuditRow, JobRow, QuarantineRow, WorkloadRow
+from moorage_service.workloads import lifecycle
+from moorage_spawners.launch import Observation
+
+ACTOR = "moorage"  # in the audit: nobody asked for it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The store is a copy: of when, and put back when."""
+
+    made_at: datetime
+    restored_at: datetime
+
+    @classmethod
+    def read(cls, path: Path) -> "Restored | None":
+        try:
+            found = json.loads(path.read_text())
+            return cls(datetime.fromisoformat(found["made_at"]), datetime.fromisoformat(found["restored_at"]))
+        except FileNotFoundError:
+            return None
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps({"made_at": self.made_at.isoformat(), "restored_at": self.restored_at.isoformat()}))
+
+
+def mark_of(state: Path) -> Path:
+    """Where `moorage admin restore` leaves word for the next start."""
+    return state / "database" / "restored.json"
+
+
+def settle(context: Context) -> None:
+    """At the service's start: what runs is known again, or ended; a store that was restored is brought up to what runs."""
+    mark = mark_of(context.settings.state)
+    restored = Restored.read(mark)
+    if restored is not None:
+        _catch_up(context, restored)
+    settle_unknown(context, cards.cards_of(context).workload_ids())
+    if restored is not None:
+        mark.unlink()
+    for workload_id in _live(context):  # those of an earlier version, and what changed while nobody kept the cards
+        if context.processes.observe(workload_id):
+            cards.keep(context, workload_id)
+
+
+def unknown(context: Context, ids: Iterable[str]) -> list[str]:
+    """Of these workloads, those that the store does not know."""
+    asked = list(ids)
+    with context.database.read() as session:
+        known = set(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(asked))))
+    return [workload_id for workload_id in asked if workload_id not in known]
+
+
+def settle_unknown(context: Context, ids: Iterable[str]) -> None:
+    """Does as the policy says with each of these that the store does not know."""
+    for workload_id in unknown(context, ids):
+        observed = context.processes.observe(workload_id)
+        match context.settings.unknown_workloads:
+            case "adopt":
+                _adopt(context, workload_id, observed)
+            case "end":
+                _end(context, workload_id, observed)
+            case "leave":
+                _say(context, workload_id, "workload.left", _left_alone(observed))
+
+
+def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    card = cards.cards_of(context).read(workload_id, cards.NAME)
+    if card is None and not any(not each.gone for each in observed):
+        return  # the folder of something that never began, or of another version that has ended
+    try:
+        if card is None:
+            raise adoption.BadCardError("it has no card: it was started by an earlier version")
+        rows = adoption.parse(card)
+        with context.database.begin() as session:
+            now = context.clock()
+            said = adoption.adopt(session, context, workload_id, rows, observed)
+            lifecycle.record(session, workload_id, "workload.adopted", said, now=now)
+            session.add(AuditRow(at=now, actor=ACTOR, action="workload.adopted", target=workload_id, why=said))
+            _out_of_quarantine(session, workload_id)
+    except (adoption.BadCardError, IntegrityError) as error:
+        words = str(error) if isinstance(error, adoption.BadCardError) else "its rows do not fit those that are there"
+        _quarantine(
+            context, workload_id, f"It runs, but can't be known again: {words}. End it with `make down`, or by hand."
+        )
+        return
+    log.warning("%s: %s", workload_id, said)
+    cards.keep(context, workload_id)
+    context.wakeup.notify()
+
+
+def _end(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    if any(not each.gone for each in observed):
+        context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
+        what = ", ".join(sorted({each.labels.get("kind", "workload") for each in observed}))
+        owner = next((each.labels["owner"] for each in observed if "owner" in each.labels), "nobody known")
+        _say(
+            context,
+            workload_id,
+            "workload.ended_unknown",
+            f"A {what} of {owner} ran that the store does not know: it is ended.",
+        )
+        return
+    context.processes.forget(workload_id)
+
+
+def _left_alone(observed: list[Observation]) -> str | None:
+    if all(each.gone for each in observed):
+        return None
+    owner = next((each.labels["owner"] for each in observed if "owner" in each.labels), "nobody known")
+    return f"Processes of it run ({owner}'s), which the store does not know: they are left alone, and count for nobody."
+
+
+def _say(context: Context, workload_id: str, action: str, words: str | None) -> None:
+    """Once, in the audit and the log."""
+    if words is None:
+        return
+    with context.database.begin() as session:
+        query = select(AuditRow.id).where(AuditRow.action == action, AuditRow.target == workload_id)
+        if session.scalar(query.limit(1)) is not None:
+            return
+        session.add(AuditRow(at=context.clock(), actor=ACTOR, action=action, target=workload_id, why=words))
+    log.warning("%s: %s", workload_id, words)
+
+
+def _quarantine(context: Context, workload_id: str, reason: str) -> None:
+    with context.database.begin() as session:
+        if session.get(QuarantineRow, _key(workload_id)) is not None:
+            return
+        session.add(QuarantineRow(key=_key(workload_id), reason=reason, since=context.clock()))
+    log.error("%s: %s", workload_id, reason)
+
+
+def _out_of_quarantine(session: Session, workload_id: str) -> None:
+    row = session.get(QuarantineRow, _key(workload_id))
+    if row is not None:
+        session.delete(row)
+
+
+def _key(workload_id: str) -> str:
+    return f"unknown/{workload_id}"
+
+
+# A store that was restored.
+
+
+def _catch_up(context: Context, restored: Restored) -> None:
+    """What the copy says to be alive is compared with what is: it went on, or ended, after the copy was made."""
+    when = restored.made_at.strftime("%Y-%m-%d %H:%M UTC")
+    for workload_id in _live(context):
+        observed = context.processes.observe(workload_id)
+        if observed:
+            _go_on(context, workload_id, observed)
+        else:
+            _ended_meanwhile(context, workload_id, when)
+    with context.database.begin() as session:
+        left_out = _skip_fires(session, context.clock())
+        said = f"The store is a copy made at {when}, put back at {restored.restored_at:%Y-%m-%d %H:%M UTC}. {left_out}"
+        session.add(AuditRow(at=context.clock(), actor=ACTOR, action="store.restored", target="store", why=said))
+    log.warning("%s", said)
+
+
+def _go_on(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    card = cards.cards_of(context).read(workload_id, cards.NAME)
+    if card is None:
+        return
+    try:
+        with context.database.begin() as session:
+            adoption.adopt(session, context, workload_id, adoption.parse(card), observed)
+    except (adoption.BadCardError, IntegrityError) as error:
+        log.error("the card of %s does not fit the restored store: %s", workload_id, error)
+
+
+def _ended_meanwhile(context: Context, workload_id: str, when: str) -> None:
+    """Nothing of it is there. It is not begun again: whoever asked for it has seen it end, or has stopped it."""
+    with context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, workload_id)
+        waits = workload.phase == Phase.QUEUED.value and not outputs.names(context.settings, workload_id)
+        if waits and workload.target == "running":
+            return
+        kind = workload.kind
+        phase = Phase.STOPPED if kind != WorkloadKind.RUN.value else Phase.FAILED
+        reason = f"It ended after the copy of the store was made ({when}) that was put back; how is not known."
+        lifecycle.ended(session, workload, phase, now=context.clock(), code=f"{kind}.lost", reason=reason)
+
+
+def _skip_fires(session: Session, now: datetime) -> str:
+    """Fires that were due between the copy and now may have been made, by what the copy does not know."""
+    due = session.scalars(select(JobRow).where(JobRow.next_fire_at <= now, JobRow.archived.is_(False))).all()
+    for job in due:
+        schedule = schedule_of(job)
+        job.next_fire_at = None if schedule is None or schedule.paused else timetable(schedule).next_after(now)
+    if not due:
+        return "No schedule was due since."
+    names = ", ".join(job.name for job in due[:10]) + (" and more" if len(due) > 10 else "")
+    return f"Fires that were due since are not made again, for they may have been: see the runs of {names}."
+
+
+def _live(context: Context) -> list[str]:
+    with context.database.read() as session:
+        return list(session.scalars(select(WorkloadRow.id).where(WorkloadRow.ended_at.is_(None))))
