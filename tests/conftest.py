@@ -1,14 +1,28 @@
-"""What the tests of several distributions share: a folder and a package index for real builds."""
+"""What the tests of several distributions share: real builds, in a folder that other uids may pass through, from a small index."""
 
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from moorage_images import build as images
+from moorage_images import interpreters, wheel
+from moorage_images import plan as plans
+from moorage_images.bounds import Bounds
+from moorage_images.environments import EnvironmentRecord
+from moorage_images.interpreters import Interpreter
+from moorage_images.manifest import Manifest
+from moorage_images.sandbox import Log
 from moorage_images.seal import remove
-from tests.fakes.package_index import PackageIndex, small_index
+from tests.fakes.package_index import PackageIndex, client_wheel, small_index
+from tests.images.places import find_uv, open_python
+
+Build = Callable[..., EnvironmentRecord]
 
 # A service that a test starts leaves no rules in this machine's own network; the story raises its wall, and takes it away.
 os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
@@ -28,3 +42,39 @@ def index(open_folder: Path) -> PackageIndex:
     folder = open_folder / "index"
     folder.mkdir()
     return small_index(folder)
+
+
+@pytest.fixture
+def places(open_folder: Path, index: PackageIndex) -> images.BuildPlaces:
+    """As root with throwaway identities, else as ourselves: what the product does on this machine."""
+    state = open_folder / "state"
+    state.mkdir()
+    return images.BuildPlaces(
+        environments=state / "environments", cache=state / "build-cache", scratch=state / "scratch", uv=find_uv(),
+        accounts=range(65700, 65800) if os.geteuid() == 0 else None, network=index.variables, bounds=Bounds(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def interpreter() -> Interpreter:
+    return interpreters.inspect(open_python())
+
+
+@pytest.fixture
+def build(open_folder: Path, places: images.BuildPlaces, interpreter: Interpreter) -> Build:
+    """build("tide==1.0", project=..., log=..., cancel=..., memory=...) -> the environment's record."""
+    client = wheel.read(client_wheel(open_folder / "client"))
+
+    def run(
+        *packages: str,
+        project: str = "pr-1",
+        log: Log = lambda _line: None,
+        cancel: threading.Event | None = None,
+        **bounds: Any,
+    ) -> EnvironmentRecord:
+        manifest = Manifest(name="Test", python="3", packages=packages)
+        plan = plans.plan(manifest, {"3": interpreter}, client)
+        bounded = replace(places, bounds=replace(places.bounds, **bounds))
+        return images.build(plan, project, bounded, log=log, cancel=cancel or threading.Event())
+
+    return run

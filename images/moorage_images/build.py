@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from moorage_images import environments
+from moorage_images.bounds import Bounds
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
 from moorage_images.plan import EnvironmentPlan, Lock, digest, install_lines
@@ -25,7 +26,6 @@ from moorage_images.resolve import NoWheelError, resolve, why
 from moorage_images.sandbox import Account, Log, Sandbox
 from moorage_images.seal import remove, seal
 
-INSTALL_TIMEOUT_S = 3600.0
 # As root, one build at a time on the machine, whichever installation it belongs to: their uids may be the same, and
 # a build ends whatever else runs under its uid. The folder is root's alone, so that nobody else can hold the lock.
 MACHINE_LOCK = Path("/run/moorage-builds.lock")
@@ -41,6 +41,7 @@ class BuildPlaces:
     scratch: Path  # working folders of builds; each is removed at its end
     uv: Path
     accounts: range | None  # uids for builds when root: the first for wheels, the others for sources; None: our own
+    bounds: Bounds
     network: Mapping[str, str]  # what reaches the package index: sandbox.network_environment(os.environ)
 
 
@@ -137,7 +138,7 @@ def _install(
         install.append("--no-build")
     for argv in (make, install):
         said: list[str] = []
-        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, INSTALL_TIMEOUT_S)
+        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel)
         if code != 0:
             raise BuildError(f"The packages can't be installed: {why(code, said)} The build's log has the rest.")
     log("Compiling to bytecode.")
@@ -145,7 +146,7 @@ def _install(
     # Unchecked hashes: the tree never changes, so nobody has to compare times. Files of other Pythons fail; so be it.
     compile_: list[str | Path] = [base, "-I", "-S", "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1)]
     compile_ += ["--invalidation-mode", "unchecked-hash", folder / "lib"]
-    sandbox.run(compile_, lambda _line: None, cancel, INSTALL_TIMEOUT_S)
+    sandbox.run(compile_, lambda _line: None, cancel)
 
 
 def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.Event) -> None:
@@ -153,7 +154,7 @@ def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.E
     said: list[str] = []
     with _source_sandbox(places) as sandbox:
         argv: list[str | Path] = [folder / "bin" / "python", "-I", "-c", _KERNEL_STARTS]
-        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel, 300.0)
+        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel)
     if code != 0:
         raise BuildError(
             f"A kernel can't start in the environment: {why(code, said)} Correct `packages` and build again."
@@ -176,7 +177,7 @@ def _source_sandbox(places: BuildPlaces) -> Sandbox:
 
 def _sandbox(places: BuildPlaces, account: Account | None, more: Mapping[str, str]) -> Sandbox:
     _ensure(places.scratch, 0o711)
-    return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more})
+    return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more}, places.bounds)
 
 
 def _with_reachable_uv(places: BuildPlaces) -> BuildPlaces:

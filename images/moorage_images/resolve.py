@@ -7,9 +7,6 @@ from moorage_images.errors import BuildError
 from moorage_images.plan import EnvironmentPlan, Lock
 from moorage_images.sandbox import Log, Sandbox
 
-RESOLVE_TIMEOUT_S = 600.0
-
-
 _DRAWING = dict.fromkeys(map(ord, "\u00d7\u2570\u2500\u25b6\u2502"), " ")  # the strokes of uv's error trees
 
 
@@ -33,7 +30,7 @@ def resolve(
     argv += ["--generate-hashes", "--no-header", "--no-annotate", "--no-python-downloads", "--no-emit-index-url"]
     if not from_source:
         argv.append("--no-build")
-    code, output = sandbox.run(argv, listen, cancel, RESOLVE_TIMEOUT_S)
+    code, output = sandbox.run(argv, listen, cancel)
     if code == 0:
         return Lock(text=output, from_source=from_source)
     reason = why(code, said)

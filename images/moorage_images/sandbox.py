@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from moorage_images.bounds import Bounds, processes, sweep_open_folders
 from moorage_images.errors import BuildCancelledError, BuildError
 
 Log = Callable[[str], None]  # gets one line, without its end
@@ -28,6 +29,8 @@ NETWORK_VARIABLES = (
     "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT",
 )  # fmt: skip
 _LONGEST_LINE = 2000
+_NOT_RUN = (126, 127)  # of prlimit and of shells: the program may not be run, or is not there
+_CHECK_S = 0.5  # between two looks at what a build takes
 _LONGEST_OUTPUT = 16 << 20
 
 
@@ -50,8 +53,9 @@ class Sandbox:
     The folder itself stays ours, so that the account can't put a link where we are about to write.
     """
 
-    def __init__(self, folder: Path, account: Account | None, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, account: Account | None, variables: Mapping[str, str], bounds: Bounds) -> None:
         self.folder = folder
+        self.bounds = bounds
         self.account = account
         self._variables = dict(variables)
 
@@ -65,6 +69,8 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self.end_processes()
+        if self.account is not None:
+            sweep_open_folders(self.account.uid)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def give(self, folder: Path, mode: int) -> None:
@@ -86,15 +92,15 @@ class Sandbox:
             os.chown(path, -1, self.account.gid)
             path.chmod(mode)
 
-    def run(self, argv: Sequence[str | Path], log: Log, cancel: threading.Event, timeout_s: float) -> tuple[int, str]:
+    def run(self, argv: Sequence[str | Path], log: Log, cancel: threading.Event) -> tuple[int, str]:
         """Runs a command to its end: exit code, and what it wrote to stdout. Each line of stderr goes to `log`.
 
-        Raises BuildCancelledError when `cancel` is set, BuildError when it takes longer than `timeout_s`.
+        Raises BuildCancelledError when `cancel` is set, BuildError when it goes beyond the `bounds`.
         """
         account = self.account
         try:
             process = subprocess.Popen(
-                [str(part) for part in argv],
+                self.bounds.around([str(part) for part in argv], of_own_uid=account is not None),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -107,21 +113,24 @@ class Sandbox:
                 extra_groups=[] if account else None,
             )
         except OSError as error:
-            who = f"uid {account.uid}" if account else "this user"
-            raise BuildError(
-                f"{argv[0]} can't be run by {who}: {error.strerror}. An admin has to make it readable."
-            ) from error
+            raise self._not_run(argv[0]) from error
         assert process.stdout is not None
         assert process.stderr is not None
         output: list[str] = []
         readers = [_reader(process.stdout, output.append), _reader(process.stderr, log)]
         try:
-            self._wait(process, cancel, timeout_s)
+            self._wait(process, cancel)
         finally:
             _end_group(process)
             for reader in readers:
                 reader.join(timeout=10)
+        if process.returncode in _NOT_RUN:
+            raise self._not_run(argv[0])
         return process.returncode, "\n".join(output) + "\n"
+
+    def _not_run(self, program: str | Path) -> BuildError:
+        who = f"uid {self.account.uid}" if self.account else "this user"
+        return BuildError(f"{program} can't be run by {who}. An admin has to make it readable.")
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -135,27 +144,45 @@ class Sandbox:
             "UV_PYTHON_DOWNLOADS": "never",
         }
 
-    def _wait(self, process: "subprocess.Popen[bytes]", cancel: threading.Event, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
+    def _wait(self, process: "subprocess.Popen[bytes]", cancel: threading.Event) -> None:
+        deadline = time.monotonic() + self.bounds.time_s
+        next_check = time.monotonic()
         # WNOWAIT: the process stays a zombie, so that its number can't be another's when its group is ended.
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if cancel.wait(0.1):
                 raise BuildCancelledError("The build was cancelled.")
             if time.monotonic() > deadline:
-                raise BuildError(f"The build took longer than {timeout_s:.0f} s and was ended. Ask for fewer packages.")
+                raise BuildError(
+                    f"The build took longer than {self.bounds.time_s:.0f} s and was ended. Ask for fewer packages, "
+                    "or ask an admin to raise `build_timeout_s`."
+                )
+            if time.monotonic() > next_check:
+                next_check = time.monotonic() + _CHECK_S
+                self.bounds.check(self.folder, self._processes(process.pid))
+
+    def _processes(self, session: int) -> list[int]:
+        """The build's: by its uid, or where it has none of its own by the session that was made for it."""
+        if self.account is not None:
+            return _processes_of(self.account.uid)
+        return processes(lambda fields: _session(int(fields["Pid"])) == session)
 
     def end_processes(self) -> None:
-        """Ends whatever still runs under the account: a package's build may have left a daemon behind."""
+        """Ends whatever still runs under the account: a package's build may have left a daemon behind, or forks for ever."""
         if self.account is None:
             return
-        for _ in range(100):
+        stopped: set[int] = set()
+        for _ in range(200):
             left = _processes_of(self.account.uid)
             if not left:
                 return
+            # First all are stopped, until no new one appears: a process that was killed makes room for one that forks.
+            end = stopped.issuperset(left)
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+                    os.kill(pid, signal.SIGKILL if end else signal.SIGSTOP)
+            stopped |= set(left)
+            if end:
+                time.sleep(0.05)
         raise BuildError(f"Processes of the build's uid {self.account.uid} do not end: {left}. An admin has to look.")
 
 
@@ -180,13 +207,11 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _processes_of(uid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                status = (entry / "status").read_text()
-                fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-                alive = not fields["State"].strip().startswith(("Z", "X"))
-                if alive and int(fields["Uid"].split()[0]) == uid:
-                    found.append(int(entry.name))
-    return found
+    return processes(lambda fields: int(fields["Uid"].split()[0]) == uid)
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1

@@ -13,8 +13,8 @@ from moorage_images import environments
 from moorage_images.build import MACHINE_LOCK, BuildPlaces
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
+from tests.conftest import Build
 from tests.fakes.package_index import PackageIndex
-from tests.images.conftest import Build
 from tests.waiting import eventually
 
 ROOT = os.geteuid() == 0

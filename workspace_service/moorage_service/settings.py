@@ -16,7 +16,10 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-PREFIX = "/services/moorage"
+from moorage.origins import PREFIX as _PREFIX
+from moorage.origins import Origins
+
+PREFIX = _PREFIX
 
 
 def is_ours(path: str) -> bool:
@@ -63,6 +66,11 @@ class Settings(BaseSettings):
     public_url: str = Field(
         "http://127.0.0.1:8000", description="What a browser uses to reach the proxy, without a trailing slash."
     )
+    origins: Literal["one", "per-user"] = Field(
+        "one",
+        description="Whether each user's servers, and what clusters and notebooks wrote, have host names of their own below "
+        "public_url's. `make up` tells the service what the hub does.",
+    )
     hub_api_url: str = Field("http://127.0.0.1:8081/hub/api", description="The hub's API as the service reaches it.")
     database_url: str | None = Field(None, description="SQLAlchemy URL; SQLite in the state folder when left out.")
     inventory: Inventory = Field(default_factory=Inventory, description="What this machine lends to workloads.")
@@ -85,6 +93,10 @@ class Settings(BaseSettings):
     server_python: Path | None = Field(
         None, description="Interpreter of the server environment, which runs notebooks through papermill."
     )
+    build_timeout_s: float = Field(3600.0, description="How long one step of a build may take.")
+    build_memory: int = Field(8 << 30, gt=0, description="Bytes of memory that one build may use.")
+    build_processes: int = Field(1000, gt=0, description="Processes and threads that one build may have, when run as root.")
+    free_disk: int = Field(1 << 30, ge=0, description="Bytes that a build must leave free on the disk.")
     notebook_size: SizeSetting = Field(
         default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30),
         description="A notebook's size unless asked otherwise.",
@@ -102,6 +114,11 @@ class Settings(BaseSettings):
     orphan_sweep_s: float = Field(
         15.0, description="Between two looks for processes whose workload has ended; they are ended."
     )
+    unknown_workloads: Literal["adopt", "end", "leave"] = Field(
+        "adopt",
+        description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "
+        "adopt them, end them, or leave them alone.",
+    )
     admission_lease_s: float = Field(
         120.0, description="How long an admitted workload may hold its reservation before it starts."
     )
@@ -114,11 +131,6 @@ class Settings(BaseSettings):
     )
     cluster_idle_s: float = Field(
         1800.0, description="How long a cluster may have neither work nor a client before it ends; 0: for ever."
-    unknown_workloads: Literal["adopt", "end", "leave"] = Field(
-        "adopt",
-        description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "
-        "adopt them, end them, or leave them alone.",
-    )
     )
     cluster_lifetime_s: float = Field(
         7 * 86400.0, description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end."
@@ -127,10 +139,19 @@ class Settings(BaseSettings):
     run_report_s: float = Field(
         30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
     )
+    run_disk_wait_s: float = Field(
+        90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
+    )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
     session_check_s: float = Field(
         60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
+    )
+    socket_check_s: float = Field(
+        5.0, description="How often it is asked again whether an open dashboard's connection may go on."
+    )
+    disabled_grace_s: float = Field(
+        600.0, description="How long a disabled user's notebooks and clusters go on; at 0 they end at once."
     )
     hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
@@ -160,6 +181,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "database_url: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
             ) from error
+        _ = self.addresses  # refuses what is no origin
         if self.uid_first < 1000 or self.uid_count < 1:
             raise ValueError("uid_first, uid_count: leave the uids below 1000 to the system, and set at least 1 aside")
         if self.uid_first <= self.builder_uid_first < self.uid_first + self.uid_count:
@@ -169,6 +191,11 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> Path:
         return self.state / "secrets"
+
+    @property
+    def addresses(self) -> Origins:
+        """Builds every address for a browser."""
+        return Origins(self.public_url.rstrip("/"), per_user=self.origins == "per-user")
 
     @property
     def url(self) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from moorage_images import build as images
 from moorage_images import environments, interpreters, wheel
 from moorage_images import plan as plans
+from moorage_images.bounds import Bounds
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError, ImagesError
 from moorage_images.sandbox import network_environment
@@ -184,6 +185,12 @@ def places(settings: Settings) -> images.BuildPlaces:
         uv=Path(uv).resolve(),
         accounts=range(first, first + IDENTITIES) if os.geteuid() == 0 else None,
         network=network_environment(os.environ),
+        bounds=Bounds(
+            memory=settings.build_memory,
+            processes=settings.build_processes,
+            free_disk=settings.free_disk,
+            time_s=settings.build_timeout_s,
+        ),  # fmt: skip
     )
 
 
