@@ -190,7 +190,7 @@ def places(settings: Settings) -> images.BuildPlaces:
             processes=settings.build_processes,
             free_disk=settings.free_disk,
             time_s=settings.build_timeout_s,
-        ),  # fmt: skip
+        ),
     )
 
 
