@@ -23,10 +23,10 @@ from moorage_service.store.locks import lock
 from moorage_service.store.tables import ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads import operations as workloads
+from moorage_spawners.launch.crash_points import reach
 
 STATES = ("starting", "ready", "failed", "gone")
 
-from moorage_spawners.launch.crash_points import reach
 
 def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
     """One transaction: the user, the project, the workload's row and its reservation, or none of them."""

@@ -15,8 +15,8 @@ from moorage_service.ledger import admission
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
-
 from moorage_spawners.launch.crash_points import reach
+
 LOG_TAIL = 2000  # bytes
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,8 @@ def _give_up(context: Context, workload_id: str, _observed: list[Observation]) -
 def _end_processes(context: Context, workload_id: str, _observed: list[Observation]) -> None:
     """Asked again at each pass, until nothing runs: asking is cheap, and what asked before may have died."""
     context.processes.stop(workload_id, grace_s=context.settings.stop_grace_s)
-    with context.database.read() as session:
     reach("notebook.stop_asked")
+    with context.database.read() as session:
         workload = session.get_one(WorkloadRow, workload_id)
         told = bool(workload.details.get("hub_told"))
         hub_name = session.get_one(UserRow, workload.owner_id).hub_name
@@ -139,8 +139,8 @@ def _ended(context: Context, workload_id: str, observed: list[Observation]) -> N
         lifecycle.ended(session, workload, phase, now=context.clock(), code=code, reason=reason)
         if phase is Phase.FAILED and tail:
             lifecycle.record(session, workload_id, "notebook.log", tail, now=context.clock())
-    context.processes.forget(workload_id)
     reach("notebook.ended")
+    context.processes.forget(workload_id)
 
 
 def _log_tail(context: Context, observed: list[Observation]) -> str:
