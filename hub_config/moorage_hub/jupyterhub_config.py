@@ -1,11 +1,10 @@
 """What `jupyterhub --config` reads."""
 
-from traitlets.config import get_config
-
 from moorage_hub.install import install
 from moorage_hub.settings import load
 from moorage_hub.state import default_state, prepare_state
 
 state = default_state()
 prepare_state(state)
-install(get_config(), load(state))
+# The loader's own: what is put into the running application's configuration by hand is not always heard.
+install(get_config(), load(state))  # type: ignore[name-defined]  # noqa: F821

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlencode
 
 import typer
 
@@ -43,10 +42,10 @@ def settings_of(state: Path | None) -> HubSettings:
 def login_link(settings: HubSettings) -> str:
     """A link that logs the first user in, once; the plain address where somebody else says who may log in."""
     if settings.authenticator != BUILT_IN:
-        return settings.public_url
+        return settings.addresses.page()
     Accounts(settings.state, settings.user).ensure_owner()
     nonce = LoginLinks(settings.state, lifetime_s=settings.login_link_s).create(settings.user)
-    return f"{settings.public_url}/hub/login-once?{urlencode({'nonce': nonce})}"
+    return settings.addresses.hub("/login-once", nonce=nonce)
 
 
 def new_users(settings: HubSettings) -> dict[str, str]:

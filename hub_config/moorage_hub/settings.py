@@ -3,19 +3,20 @@
 Environment variables are MOORAGE_HUB_ and the field's name in capitals; they win over the file.
 """
 
-import ipaddress
 import os
 import pwd
 import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from moorage.origins import PREFIX, Origins, is_address, is_loopback
 from moorage.quantities import InvalidQuantity, parse_memory
 from moorage_hub.errors import BadSettings
 from moorage_hub.state import fixed_ports
@@ -40,6 +41,11 @@ class HubSettings(BaseSettings):
     service_port: int = Field(description="Port of the service, on the loopback address.")
     public_url: str = Field(
         "", description="What a browser uses, without a trailing slash; made from bind and port when empty."
+    )
+    origins: Literal["auto", "one", "per-user"] = Field(
+        "auto",
+        description="Whether each user's servers, and what clusters and notebooks wrote, get host names of their own below "
+        "public_url's (wildcard DNS; nothing to do for localhost). 'auto': yes where there may be more than one user.",
     )
     authenticator: str = Field(
         BUILT_IN,
@@ -105,7 +111,7 @@ class HubSettings(BaseSettings):
                 raise ValueError(
                     f"user {name!r}: write lower-case letters, digits, dash and underscore, a letter first"
                 )
-        self.public_url = (self.public_url or f"http://{self._shown_host()}:{self.port}").rstrip("/")
+        self._choose_origins()
         self.server_python = self.server_python or str((self.state / "server").resolve() / "bin" / "python")
         self.proxy_script = self.proxy_script or str(
             self.state / "node" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
@@ -118,6 +124,32 @@ class HubSettings(BaseSettings):
             raise ValueError(str(error)) from error
         self._refuse_unsafe()
         return self
+
+    def _choose_origins(self) -> None:
+        """Makes `public_url` complete, and of 'auto' what it means here."""
+        here = self.bind if not is_loopback(self.bind) else "localhost" if self._several() else self._shown_host()
+        self.public_url = (self.public_url or f"http://{here}:{self.port}").rstrip("/")
+        if self.origins == "auto":
+            named = not is_address(urlsplit(self.public_url).hostname or "")
+            self.origins = "per-user" if named and self._several() else "one"
+        _ = self.addresses
+
+    def _several(self) -> bool:
+        """Whether there may be more than one user: root's users have uids of their own, and a real authenticator has many."""
+        return self.origins == "per-user" or (
+            self.origins == "auto" and (os.geteuid() == 0 or self.authenticator not in NOT_REAL)
+        )
+
+    @property
+    def addresses(self) -> Origins:
+        return Origins(self.public_url, per_user=self.origins == "per-user")
+
+    @property
+    def local_url(self) -> str:
+        """The proxy, as this machine reaches it without DNS; a request needs the Host header of `addresses.netloc`."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - where we ask, not where we listen
+        host = everywhere.get(self.bind, self._shown_host())
+        return f"http://{host}:{self.port}"
 
     def _shown_host(self) -> str:
         return f"[{self.bind}]" if ":" in self.bind else self.bind
@@ -146,16 +178,7 @@ class HubSettings(BaseSettings):
     @property
     def service_url(self) -> str:
         """The service with its prefix, as this machine reaches it."""
-        return f"{self.service_origin}/services/moorage"
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return f"{self.service_origin}{PREFIX}"
 
 
 def own_name() -> str:

@@ -12,6 +12,7 @@ from types import FrameType
 
 import httpx
 
+from moorage.origins import PREFIX
 from moorage_hub.build_news import BuildNews
 from moorage_hub.children import MOST_AT_START, Census, Child
 from moorage_hub.errors import AlreadyRunning, ChildFailed
@@ -29,6 +30,7 @@ def service_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
         "STATE": str(settings.state),
         "PORT": str(settings.service_port),
         "PUBLIC_URL": settings.public_url,
+        "ORIGINS": settings.origins,
         "HUB_API_URL": settings.hub_api_url,
         "SERVER_PYTHON": settings.server_python,
         **installation(settings.state),
@@ -47,7 +49,7 @@ def hub_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
     config = str(Path(__file__).with_name("jupyterhub_config.py"))
     return Child(
         name="hub",
-        argv=(settings.control_python, "-I", "-m", "jupyterhub", "--config", config),
+        argv=(settings.control_python, "-I", "-m", "moorage_hub.application", "--config", config),
         env={**environ, "MOORAGE_HOME": str(settings.state)},
         log=settings.state / "logs" / "hub.log",
         cwd=settings.state / "database",
@@ -97,23 +99,25 @@ class Supervisor:
         """Returns when hub, proxy and service answer. Raises ChildFailed."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        local = f"http://127.0.0.1:{self.settings.port}" if self.settings.bind != "::1" else self.settings.public_url
+        local = self.settings.local_url
         service, hub = self.children
         for child, url in (
             (service, f"{self.settings.service_url}/health"),
             (hub, f"{local}/hub/health"),
-            (service, f"{local}/services/moorage/health"),
+            (service, f"{local}{PREFIX}/health"),
         ):
             self._until_answers(child, url)
         self._write_census()
 
     def _until_answers(self, child: Child, url: str) -> None:
         deadline = time.monotonic() + UP_S
+        through = url.startswith(self.settings.local_url)
+        headers = {"Host": self.settings.addresses.netloc} if through else {}
         while not self._stopping:
             child.check(MOST_AT_START)
             self._write_census()
             try:
-                if httpx.get(url, timeout=5, trust_env=False).is_success:
+                if httpx.get(url, headers=headers, timeout=5, trust_env=False).is_success:
                     return
             except httpx.TransportError:
                 pass  # not yet

@@ -12,7 +12,7 @@ import yaml
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-LINK = re.compile(r"http://127\.0\.0\.1:\d+/hub/\S+")
+LINK = re.compile(r"http://(?:localhost|127\.0\.0\.1):\d+/hub/\S+")
 
 
 class Installation:

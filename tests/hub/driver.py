@@ -20,6 +20,7 @@ from moorage_hub.state import prepare_state, read_token
 from moorage_hub.supervise import hub_child
 from moorage_spawners.launch import LocalProcesses
 from tests.fakes.notebook_service import FakeService, serving
+from tests.hub.names import LoopbackNames
 from tests.waiting import eventually
 
 UID = 20044
@@ -30,6 +31,7 @@ class RunningHub:
 
     def __init__(self, state: Path, proxy_script: Path, server_python: Path) -> None:
         self.state = state
+        self._http = httpx.Client(trust_env=False)  # one for all: to make one costs more than to ask
         prepare_state(state)
         self.settings: HubSettings = load(
             state, server_python=str(server_python), proxy_script=str(proxy_script), poll_s=1, user="admin"
@@ -88,6 +90,7 @@ class RunningHub:
                 yield
             finally:
                 self.child.stop()
+                self._http.close()
 
     def start(self) -> None:
         self.child.start()
@@ -97,12 +100,14 @@ class RunningHub:
         assert self.child.process is not None
         assert self.child.process.poll() is None, self.child.tail()
         try:
-            return httpx.get(f"{self.url}/hub/health", trust_env=False).is_success
+            return self._http.get(f"{self.url}/hub/health").is_success
         except httpx.TransportError:
             return False
 
     def browser(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, follow_redirects=True, timeout=60, trust_env=False, transport=LoopbackNames()
+        )
 
     @contextmanager
     def signed_in(self) -> Iterator[httpx.Client]:

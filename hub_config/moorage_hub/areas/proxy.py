@@ -1,7 +1,11 @@
-"""configurable-http-proxy: its program, its ports, its token."""
+"""configurable-http-proxy: its program, its ports, its token; and the origins that it serves."""
 
+from collections.abc import Callable
+
+from jupyterhub.utils import subdomain_hook_idna
 from traitlets.config import Config
 
+from moorage.origins import free_label
 from moorage_hub.settings import HubSettings
 from moorage_hub.state import read_token
 
@@ -14,3 +18,27 @@ def configure_proxy(c: Config, settings: HubSettings) -> None:
     c.ConfigurableHTTPProxy.auth_token = read_token(settings.state, "proxy-token")
     c.ConfigurableHTTPProxy.command = [settings.node, settings.proxy_script]
     c.ConfigurableHTTPProxy.pid_file = str(settings.state / "database" / "proxy.pid")
+
+
+def configure_origins(c: Config, settings: HubSettings) -> None:
+    """One origin for all, or one per user: then the proxy routes by host, and the hub's cookies stay on the hub's host."""
+    addresses = settings.addresses
+    c.JupyterHub.public_url = f"{addresses.portal}/"
+    if not addresses.per_user:
+        return
+    c.JupyterHub.subdomain_host = addresses.portal
+    c.JupyterHub.subdomain_hook = user_hosts(addresses.host)
+    # The hub sets its session's cookie for this domain and all below it. With none it is host-only, as all others are.
+    c.JupyterHub.tornado_settings["domain"] = ""
+    if addresses.secure:
+        c.JupyterHub.cookie_host_prefix_enabled = True  # and no other host can set one
+
+
+def user_hosts(domain: str) -> Callable[[str, str, str], str]:
+    """The hub's own hook, but for the labels that we keep; the domain is told here, for the hub's settings hold none."""
+
+    def hook(name: str, _domain: str, kind: str) -> str:
+        label = str(subdomain_hook_idna(name, domain, kind)).removesuffix(f".{domain}")
+        return f"{free_label(label, name)}.{domain}"
+
+    return hook
