@@ -93,6 +93,10 @@ class Settings(BaseSettings):
     server_python: Path | None = Field(
         None, description="Interpreter of the server environment, which runs notebooks through papermill."
     )
+    build_timeout_s: float = Field(3600.0, description="How long one step of a build may take.")
+    build_memory: int = Field(8 << 30, gt=0, description="Bytes of memory that one build may use.")
+    build_processes: int = Field(1000, gt=0, description="Processes and threads that one build may have, when run as root.")
+    free_disk: int = Field(1 << 30, ge=0, description="Bytes that a build must leave free on the disk.")
     notebook_size: SizeSetting = Field(
         default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30),
         description="A notebook's size unless asked otherwise.",
@@ -109,6 +113,11 @@ class Settings(BaseSettings):
     reconcile_s: float = Field(1.0, description="Longest pause between two reconcile passes.")
     orphan_sweep_s: float = Field(
         15.0, description="Between two looks for processes whose workload has ended; they are ended."
+    )
+    unknown_workloads: Literal["adopt", "end", "leave"] = Field(
+        "adopt",
+        description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "
+        "adopt them, end them, or leave them alone.",
     )
     admission_lease_s: float = Field(
         120.0, description="How long an admitted workload may hold its reservation before it starts."
@@ -130,10 +139,19 @@ class Settings(BaseSettings):
     run_report_s: float = Field(
         30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
     )
+    run_disk_wait_s: float = Field(
+        90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
+    )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
     session_check_s: float = Field(
         60.0, description="How long a browser session outlives its end at the hub: the hub is asked this often."
+    )
+    socket_check_s: float = Field(
+        5.0, description="How often it is asked again whether an open dashboard's connection may go on."
+    )
+    disabled_grace_s: float = Field(
+        600.0, description="How long a disabled user's notebooks and clusters go on; at 0 they end at once."
     )
     hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
