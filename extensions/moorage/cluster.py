@@ -9,7 +9,7 @@ from moorage import calls, card, connect, errors, wire
 from moorage.client import Client
 from moorage.environment import Surroundings, surroundings
 from moorage.progress import Narrator, show_elapsed
-from moorage.quantities import InvalidQuantity, parse_cpu, parse_memory
+from moorage.quantities import InvalidQuantity, parse_count, parse_cpu, parse_memory
 from moorage.wire.clusters import EngineName
 
 POLL_S = 1.0
@@ -235,9 +235,8 @@ def make_spec(
             f"workers ({least}, {most}) cannot be: write (least, most) with 0 <= least <= most and most >= 1.",
             field="workers",
         )
-    if gpu < 0:
-        raise errors.InvalidInput(f"gpu {gpu} is below 0; write how many each worker gets.", field="gpu")
     try:
+        gpu = parse_count(gpu, "gpu")
         size = wire.Size(cpu=parse_cpu(cpu), memory=parse_memory(memory), gpu=gpu, gpu_type=gpu_type if gpu else None)
     except InvalidQuantity as error:
         raise errors.InvalidInput(str(error)) from error

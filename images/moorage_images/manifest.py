@@ -1,8 +1,10 @@
 """moorage.yaml: what a project says about itself, typed. Source: the text; the schema is in `schema.py`."""
 
 import functools
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +12,9 @@ import jsonschema
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from moorage.quantities import parse_memory
+from moorage.quantities import InvalidQuantity, parse_memory
 from moorage.wire import ClusterSpec, Schedule, Size
+from moorage_images.errors import ManifestError
 from moorage_images.faults import refusal, refusal_of
 from moorage_images.schema import schema
 from moorage_images.strictyaml import load
@@ -66,8 +69,15 @@ def parse(text: str, pythons: Sequence[str]) -> Manifest:
 
 
 @functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema())
+def _validator() -> Any:
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})(schema())
+
+
+def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """As in the editors' dialect, where `$` is the very end: Python's lets a last line break pass."""
+    whole = f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
+    if isinstance(instance, str) and not re.search(whole, instance):
+        yield jsonschema.ValidationError("it does not match")
 
 
 def _python(given: Any, pythons: Sequence[str]) -> str:
@@ -103,7 +113,10 @@ def _package(place: str, text: str) -> str:
 def _size(place: str, given: dict[str, Any]) -> Size:
     if not math.isfinite(given["cpu"]):
         raise refusal(f"{place}.cpu", f"{given['cpu']} is not an amount. Give cores, for instance 1 or 0.5.")
-    memory = parse_memory(given["memory"])
+    try:
+        memory = parse_memory(given["memory"])
+    except InvalidQuantity as error:
+        raise ManifestError(f"{place}.{error}", field=f"{place}.memory") from error
     return Size(cpu=given["cpu"], memory=memory, gpu=given.get("gpu", 0), gpu_type=given.get("gpu_type"))
 
 
@@ -124,6 +137,11 @@ def _job(name: str, given: dict[str, Any]) -> JobDeclaration:
         schedule = Schedule(cron=given["schedule"], timezone=given.get("timezone", "UTC"))
     elif "timezone" in given:
         raise refusal(f"{place}.timezone", "there is no schedule that it could be for. Add schedule, or leave it out.")
+    try:
+        json.dumps(given.get("parameters", {}), allow_nan=False)
+    except ValueError as error:
+        advice = "Give texts, numbers, lists or mappings."
+        raise refusal(f"{place}.parameters", f"a value is no finite number. {advice}") from error
     return JobDeclaration(
         name=name,
         notebook=given["notebook"],

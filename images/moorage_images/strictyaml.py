@@ -1,4 +1,4 @@
-"""YAML without its traps: one mapping, no repeated keys, no aliases, bounded."""
+"""YAML without its traps: one mapping, keys are text, none repeated; no aliases, no tags, no dates; bounded."""
 
 from typing import Any
 
@@ -7,6 +7,9 @@ import yaml
 from moorage_images.errors import ManifestError
 
 LONGEST = 64 * 1024  # characters
+MOST_DIGITS = 30  # of a number; more mean nothing here, and Python refuses to write them out
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_DATE = "tag:yaml.org,2002:timestamp"
 
 
 class _Loader(yaml.SafeLoader):
@@ -14,12 +17,33 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             line = self.get_mark().line + 1
             raise ManifestError(f"line {line}: aliases (*name) are not accepted. Write the value out.")
+        event = self.peek_event()
+        if getattr(event, "tag", None) is not None:
+            line = event.start_mark.line + 1
+            raise ManifestError(
+                f"line {line}: tags ({event.tag[:40]}) are not accepted. Write plain text, numbers or lists."
+            )
         return super().compose_node(parent, index)
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """A date stays the text that it is: nothing here takes one, and a notebook's parameter has no such type."""
+        node = super().compose_scalar_node(anchor)
+        if node.tag == _DATE:
+            node.tag = "tag:yaml.org,2002:str"
+        if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            line = node.start_mark.line + 1
+            raise ManifestError(
+                f"line {line}: a number of {len(node.value)} digits is too long. Give fewer, or put it in quotes."
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _value in node.value:
             text = str(key.value)
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                line = key.start_mark.line + 1
+                raise ManifestError(f"line {line}: the key {text[:60]!r} is not text. Put it in quotes.")
             if text in seen:
                 line = key.start_mark.line + 1
                 raise ManifestError(f"line {line}: the key {text!r} appears twice. Keep one of them.", field=text)

@@ -1,13 +1,15 @@
 """What a person may ask of a notebook: validated in one place, for the form and the API alike."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moorage.quantities import InvalidQuantity, parse_cpu, parse_memory
+from moorage.quantities import InvalidQuantity, parse_count, parse_cpu, parse_memory
 from moorage.wire.workloads import Size
 
 KEYS = ("project", "cpu", "memory", "gpu", "gpu_type")
+_DIGITS = re.compile(r"\s*[0-9]{1,20}\s*", re.ASCII)
 
 
 class BadOption(ValueError):
@@ -28,18 +30,22 @@ def read_options(given: Mapping[str, Any], server_name: str, default: Size) -> N
     plain = {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in given.items()}
     unknown = sorted(set(plain) - set(KEYS))
     if unknown:
-        raise BadOption(f"{unknown[0]} is no option of a notebook; those there are: {', '.join(KEYS)}.")
+        raise BadOption(f"{unknown[0][:80]} is no option of a notebook; those there are: {', '.join(KEYS)}.")
     try:
         cpu = parse_cpu(plain["cpu"], "cpu") if plain.get("cpu") not in (None, "") else default.cpu
-        memory = parse_memory(_number(plain["memory"]), "memory") if plain.get("memory") else default.memory
+        memory = (
+            parse_memory(_number(plain["memory"]), "memory")
+            if plain.get("memory") not in (None, "")
+            else default.memory
+        )
+        gpu = parse_count(plain["gpu"], "gpu") if plain.get("gpu") not in (None, "") else default.gpu
     except InvalidQuantity as error:
         raise BadOption(str(error)) from error
-    gpu = _gpu(plain.get("gpu"), default.gpu)
     gpu_type = plain.get("gpu_type") or None
     if gpu_type is not None and not isinstance(gpu_type, str):
-        raise BadOption(f"gpu_type {gpu_type!r} is not a text; write the name of a GPU type, such as a100.")
+        raise BadOption(f"gpu_type {gpu_type!r:.80} is not a text; write the name of a GPU type, such as a100.")
     if gpu_type is not None and gpu == 0:
-        raise BadOption(f"gpu_type is {gpu_type!r} but gpu is 0; ask for at least one gpu, or leave gpu_type out.")
+        raise BadOption(f"gpu_type is {gpu_type!r:.80} but gpu is 0; ask for at least one gpu, or leave gpu_type out.")
     return NotebookOptions(
         _project(plain.get("project"), server_name), Size(cpu=cpu, memory=memory, gpu=gpu, gpu_type=gpu_type)
     )
@@ -53,7 +59,7 @@ def _project(given: Any, server_name: str) -> str:
         )
     if project != server_name:
         raise BadOption(
-            f"project is {project!r} but the server is named {server_name or '(unnamed)'!r}; "
+            f"project is {project!r:.80} but the server is named {server_name or '(unnamed)'!r}; "
             "a project's server carries the project's name."
         )
     return str(project)
@@ -61,16 +67,4 @@ def _project(given: Any, server_name: str) -> str:
 
 def _number(value: Any) -> Any:
     """A form sends bytes as digits only."""
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
-
-
-def _gpu(value: Any, default: int) -> int:
-    if value is None or value == "":
-        return default
-    try:
-        count = int(str(value))
-    except ValueError:
-        count = -1
-    if count < 0 or isinstance(value, bool):
-        raise BadOption(f"gpu {value!r} is not a number of GPUs; write 0, 1, 2 and so on.")
-    return count
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 from moorage import wire
 from moorage.cluster import make_spec
 from moorage.errors import InvalidInput, NotFound
-from moorage.quantities import InvalidQuantity, parse_cpu, parse_memory
+from moorage.quantities import InvalidQuantity, parse_count, parse_cpu, parse_memory
 
 _CLUSTER = "engine:least-most:cpu:memory[:gpus[:type]], such as ray:1-2:1:2GiB"
-_DURATION = re.compile(r"(\d+)(s|min|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9})(s|min|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -44,14 +44,13 @@ def parse_cluster(text: str) -> wire.ClusterSpec:
     if not 4 <= len(parts) <= 6:
         raise InvalidInput(f"cluster {text!r} is not understood; write {_CLUSTER}.", field="cluster")
     least, _, most = parts[1].partition("-")
-    if not least.isdecimal() or (most and not most.isdecimal()):
-        raise InvalidInput(f"cluster workers {parts[1]!r} are no numbers; write {_CLUSTER}.", field="cluster")
-    gpu = parts[4] if len(parts) > 4 else "0"
-    if not gpu.isdecimal():
-        raise InvalidInput(f"cluster gpus {gpu!r} are no number; write {_CLUSTER}.", field="cluster")
-    workers = (int(least), int(most or least))
+    try:
+        workers = (parse_count(least, "cluster workers"), parse_count(most or least, "cluster workers"))
+        gpu = parse_count(parts[4], "cluster gpus") if len(parts) > 4 else 0
+    except InvalidQuantity as error:
+        raise InvalidInput(f"{str(error).rstrip('.')}: {_CLUSTER}.", field="cluster") from error
     engine: Any = parts[0]  # make_spec refuses what is no engine
-    return make_spec(engine, workers, parts[2], parts[3], int(gpu), parts[5] if len(parts) > 5 else None)
+    return make_spec(engine, workers, parts[2], parts[3], gpu, parts[5] if len(parts) > 5 else None)
 
 
 def parse_size(cpu: str, memory: str, gpu: int = 0, gpu_type: str | None = None) -> wire.Size:
@@ -68,11 +67,9 @@ def parse_amount(resource: str, text: str) -> float:
             return 0.0 if text.strip() == "0" else float(parse_memory(text, "amount"))
         if resource == "cpu" and text.strip() != "0":
             return parse_cpu(text, "amount")
+        return float(parse_count(text, "amount"))
     except InvalidQuantity as error:
         raise InvalidInput(str(error), field="amount") from error
-    if not text.strip().isdecimal():
-        raise InvalidInput(f"amount {text!r} is not a whole number; write one such as 2.", field="amount")
-    return float(text)
 
 
 def parse_duration(text: str, field: str) -> int:

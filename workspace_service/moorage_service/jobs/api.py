@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
 
 from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
 from moorage_service.context import Context, Ctx
@@ -119,12 +118,12 @@ def cancel(context: Ctx, caller: RequireUser, run_id: str) -> Run:
 
 
 @router.get("/runs/{run_id}/outputs/{name}", response_class=Response, responses=_OUTPUTS)
-def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> FileResponse:
+def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> outputs.WholeFile:
     """notebook.ipynb, notebook.html (in a sandbox, without an origin) or run.log."""
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
     path = outputs.find(context.settings, run.workload_id, name)
-    return FileResponse(path, media_type=outputs.KINDS[name][0], headers=outputs.HEADERS)
+    return outputs.WholeFile(path, media_type=outputs.KINDS[name][0], headers=outputs.HEADERS)
 
 
 @router.get("/runs/{run_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

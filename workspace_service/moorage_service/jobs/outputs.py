@@ -4,6 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
+from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
+
 from moorage_service.errors import NotFound, TooLarge
 from moorage_service.settings import Settings
 
@@ -84,6 +87,21 @@ class Upload:
             self._file.close()
         finally:  # on a full disk closing fails, too: what it holds back can't be written
             self._part.unlink(missing_ok=True)
+
+
+class WholeFile(FileResponse):
+    """A file, never a part of it: a range that can't be read would be refused in another format than ours."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["Accept-Ranges"] = "none"
+        asked = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": asked}, receive, send)
+
+
+def remove_parts(settings: Settings, run_id: str) -> None:
+    """Removes what uploads left that were cut short by the end of the service itself."""
+    for part in folder(settings, run_id).glob(".*"):
+        part.unlink(missing_ok=True)
 
 
 def keep_log(settings: Settings, run_id: str, log: Path) -> None:

@@ -3,26 +3,25 @@
 `Amounts` maps a resource ("cpu", "memory", "gpu", "gpu:<type>", "notebooks", "clusters", "runs") to such a number.
 """
 
-import math
 import re
 from collections.abc import Mapping
 
+from moorage.quantities import MOST
 from moorage.wire import Size, WorkloadKind
 from moorage_service.errors import BadRequest
 
 Amounts = dict[str, int]
 COUNTED = {WorkloadKind.NOTEBOOK: "notebooks", WorkloadKind.CLUSTER: "clusters", WorkloadKind.RUN: "runs"}
 _GPU_TYPE = re.compile(r"gpu:[a-z0-9][a-z0-9.-]{0,40}\Z")
-MOST = 1 << 60
 
 
 def to_units(resource: str, amount: float, *, field: str = "amount") -> int:
     """From cores, bytes or counts to the ledger's numbers. Raises BadRequest naming `field`."""
-    if not math.isfinite(amount) or amount < 0:
-        raise BadRequest(f"{field}: {amount} is not an amount. Give a number from 0 up.", field=field)
+    if not amount >= 0:  # NaN as well
+        raise BadRequest(f"{field}: {amount!s:.40} is not an amount. Give a number from 0 up.", field=field)
     units = 0 if amount > MOST else round(amount * 1000) if resource == "cpu" else round(amount)
     if amount > MOST or units > MOST:
-        raise BadRequest(f"{field}: {amount} is more than any machine has. Give a smaller number.", field=field)
+        raise BadRequest(f"{field}: this is more than any machine has. Give a smaller number.", field=field)
     return units
 
 

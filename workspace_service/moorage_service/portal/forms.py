@@ -1,20 +1,22 @@
 """Fields of forms as the wire's values. A field that can't be read raises BadRequest: field, value, remedy."""
 
-import math
+import re
 
+from moorage.quantities import MOST
 from moorage.wire import Size
 from moorage_service.errors import BadRequest
 
 GIB = 1 << 30
+_NUMBER = re.compile(r"-?[0-9]{1,20}([.,][0-9]{1,20})?")  # no exponent: nobody means 1e9 cores
 
 
 def number(text: str, field: str, *, example: str = "1") -> float:
-    try:
-        value = float(text.strip().replace(",", "."))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise BadRequest(f"{field}: {text.strip()[:40]!r} is not a number. Write one such as {example}.", field=field)
+    bare = text.strip(" \t\r\n")
+    if not _NUMBER.fullmatch(bare):
+        raise BadRequest(f"{field}: {bare[:40]!r} is not a number. Write one such as {example}.", field=field)
+    value = float(bare.replace(",", "."))
+    if abs(value) > MOST:
+        raise BadRequest(f"{field}: {bare[:40]!r} is too large. Write less, such as {example}.", field=field)
     return value
 
 
