@@ -62,11 +62,15 @@ def attach(context: Ctx, caller: RequireMember, cluster_id: str) -> Attach:
 
 
 @router.get("/clusters/{cluster_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def read_log(context: Ctx, caller: RequireMember, cluster_id: str) -> PlainTextResponse:
+def log(context: Ctx, caller: RequireMember, cluster_id: str) -> PlainTextResponse:
     """What head or scheduler, workers and agent wrote; the last MiB of each."""
+    return PlainTextResponse(read_log(context, caller, cluster_id))
+
+
+def read_log(context: Context, caller: Caller, cluster_id: str) -> str:
     with context.database.read() as session:
         workloads.find_own(session, caller, cluster_id, kind=WorkloadKind.CLUSTER)
-    return PlainTextResponse(operations.platform_of(context).log(cluster_id))
+    return operations.platform_of(context).log(cluster_id)
 
 
 @router.post("/agent/reports")
