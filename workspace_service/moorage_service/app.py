@@ -65,8 +65,8 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
-            seed_starter(context)
             settle(context)
+            seed_starter(context)
             loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context, SWEEPS)]
         for loop in loops:
             loop.start()

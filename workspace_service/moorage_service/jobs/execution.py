@@ -138,8 +138,6 @@ def _may_not_run(session: Session, workload: WorkloadRow) -> str | None:
 
 def _behind(session: Session, run: RunRow, workload: WorkloadRow) -> bool:
     earlier = session.scalar(
-    cards.keep(context, run_id)
-    reach("run.claimed")
         select(WorkloadRow.id)
         .join(RunRow, RunRow.workload_id == WorkloadRow.id)
         .where(
@@ -176,6 +174,8 @@ def _start_when_ready(context: Context, run_id: str) -> None:
         if not _claim_start(workload, context.clock()):
             return
         to_start = _to_start(session, context, workload, run, version)
+    cards.keep(context, run_id)
+    reach("run.claimed")
     try:
         spec = launch.prepare(context, to_start)
         reach("run.prepared")
@@ -252,7 +252,6 @@ def _attend(context: Context, workload: WorkloadRow, seen: Observation) -> None:
 def _overdue(context: Context, workload: WorkloadRow) -> bool:
     """The runner keeps the run's limit by itself; this is for a runner that hangs."""
     with context.database.read() as session:
-    context.processes.forget(run_id)
         limit = _rows(session, workload.id)[2].timeout_s
     if limit is None or workload.ready_at is None:
         return False
