@@ -42,13 +42,13 @@ def seen(**how: Any) -> Observation:
     ],
 )
 def test_the_process_says_how_a_run_ended(how: dict[str, Any], stop_asked: bool, phase: Phase, code: str) -> None:
-    ending = ending_of(seen(**how), None, stop_asked=stop_asked, asked_why="Stopped by its owner.")
+    ending = ending_of(seen(**how), None, stop_asked=stop_asked, asked_why="Stopped by its owner.", memory=2 << 30)
     assert (ending.phase, ending.code) == (phase, code)
     assert ending.reason.endswith(".")
 
 
 def test_the_failing_cell_is_named_with_its_error() -> None:
-    ending = ending_of(seen(exit_code=Outcome.USER_ERROR), FAILED, stop_asked=False, asked_why=None)
+    ending = ending_of(seen(exit_code=Outcome.USER_ERROR), FAILED, stop_asked=False, asked_why=None, memory=2 << 30)
     assert ending.reason == "Cell 5 failed: KeyError: 'x'."
 
 
@@ -60,19 +60,26 @@ def left(context: Context) -> Path:
     return folder
 
 
-def test_what_a_runner_left_is_kept_unless_what_it_sent_is_newer(context: Context, left: Path) -> None:
+def test_memory_is_named_with_the_limit() -> None:
+    ending = ending_of(seen(signal=9, out_of_memory=True), None, stop_asked=False, asked_why=None, memory=2 << 30)
+    assert ending.reason == "It used more than its 2 GiB memory and was ended. Promote it again with more memory."
+
+
+def test_what_a_runner_left_is_kept_whatever_the_clock_said(context: Context, left: Path) -> None:
     (left / "notebook.ipynb").write_text("final")
-    (left / "run.log").write_text("old")
     (left / "progress.json").write_text(json.dumps({"sequence": 7, "cells": []}))
     upload = outputs.Upload(context.settings, "run-1", "run.log")
-    upload.write(b"sent later")
+    upload.write(b"sent")
     upload.finish()
-    os.utime(left / "run.log", (1, 1))
+    upload = outputs.Upload(context.settings, "run-1", "notebook.ipynb")
+    upload.write(b"first")
+    upload.finish()
+    os.utime(left / "notebook.ipynb", (1, 1))
     salvage.outputs_of(context.settings, "run-1")
     kept = outputs.folder(context.settings, "run-1")
     assert {path.name: path.read_text() for path in kept.iterdir()} == {
         "notebook.ipynb": "final",
-        "run.log": "sent later",
+        "run.log": "sent",
     }
     last = salvage.progress_of(context.settings, "run-1")
     assert last is not None

@@ -55,6 +55,7 @@ SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep]
 SURVEYS: dict[WorkloadKind, Survey] = {
     WorkloadKind.CLUSTER: clusters.survey,
     WorkloadKind.NOTEBOOK: notebooks.survey,
+    WorkloadKind.RUN: runs.survey,
 }
 
 

@@ -11,7 +11,7 @@ import time
 from sqlalchemy import select
 
 from moorage_service.context import Context
-from moorage_service.jobs import execution
+from moorage_service.jobs.conclusion import remove_leftovers
 from moorage_service.jobs.fires import fire_due, renew
 from moorage_service.store.tables import JobRow
 
@@ -44,7 +44,7 @@ class ScheduleClock:
             seen = self._context.wakeup.changes
             try:
                 if not tidy:
-                    execution.remove_leftovers(self._context)
+                    remove_leftovers(self._context)
                     tidy = True
                 self.run_once()
                 pause = self._until_next()

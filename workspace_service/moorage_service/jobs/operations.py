@@ -30,6 +30,7 @@ from moorage_service.store.tables import (
     WorkloadRow,
 )
 from moorage_service.workloads import lifecycle
+from moorage_spawners.launch.crash_points import reach
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}\Z")
 _LONGEST_S = 7 * 86400
@@ -126,6 +127,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
         _check_secrets(session, caller, project, request.secrets)
     with as_service_errors():
         snapshots(context.settings).put(promotion.source.files)
+    reach("promote.stored")
     with context.database.begin() as session:
         made = idempotency.recall(session, user_id=caller.user_id, action="promote", key=key)
         if made is not None:
@@ -140,6 +142,8 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
         idempotency.remember(
             session, user_id=caller.user_id, action="promote", key=key, result=job.id, clock=context.clock
         )
+        reach("promote.recorded")
+    reach("promote.committed")
     context.wakeup.notify()
     return job.id
 

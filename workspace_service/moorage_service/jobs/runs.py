@@ -127,6 +127,11 @@ def _version(session: Session, job: JobRow, number: int | None) -> JobVersionRow
     return version
 
 
+def rows_of(session: Session, run_id: str) -> tuple[WorkloadRow, RunRow, JobVersionRow]:
+    run = session.get_one(RunRow, run_id)
+    return session.get_one(WorkloadRow, run_id), run, session.get_one(JobVersionRow, run.version_id)
+
+
 def find(session: Session, caller: Caller, run_id: str) -> RunRow:
     """The caller's own run, any for an admin; a run finds itself. Else NotFound."""
     workload = workloads.find_own(session, caller, run_id, kind=WorkloadKind.RUN)

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from moorage.wire import codec
@@ -21,20 +22,22 @@ from moorage_service.settings import Settings
 
 log = logging.getLogger(__name__)
 _MOST_PROGRESS = 8 << 20
+_PIECE = 1 << 20
 
 
 def outputs_of(settings: Settings, run_id: str) -> None:
-    """Keeps each output that is newer in the scratch folder than here. No folder, or an odd one: nothing."""
+    """Keeps each output that is another in the scratch folder than here. No folder, or an odd one: nothing.
+
+    Raises OSError when our disk does not take it. The runner writes there before it sends, and leaves no older file there:
+    so what lies there is the last, whatever times the files have by a clock that was set meanwhile.
+    """
     for name in outputs.KINDS:
-        kept = outputs.folder(settings, run_id) / name
         with _opened(settings, run_id, name) as file:
-            if file is None:
-                continue
-            if kept.exists() and kept.stat().st_mtime >= os.fstat(file.fileno()).st_mtime:
+            if file is None or _same(file, outputs.folder(settings, run_id) / name):
                 continue
             upload = outputs.Upload(settings, run_id, name)
             try:
-                while piece := file.read(1 << 20):
+                while piece := file.read(_PIECE):
                     upload.write(piece)
                 upload.finish()
             except TooLarge as error:
@@ -52,6 +55,19 @@ def progress_of(settings: Settings, run_id: str) -> RunProgress | None:
             return codec.parse(RunProgress, json.loads(file.read(_MOST_PROGRESS)))
         except (ValueError, RecursionError):
             return None
+
+
+def _same(file: BinaryIO, kept: Path) -> bool:
+    """Whether what is kept has this content. Leaves the file at its beginning."""
+    try:
+        with kept.open("rb") as other:
+            same = os.fstat(file.fileno()).st_size == os.fstat(other.fileno()).st_size
+            while same and (piece := other.read(_PIECE)):
+                same = piece == file.read(_PIECE)
+    except FileNotFoundError:
+        return False
+    file.seek(0)
+    return same
 
 
 @contextmanager

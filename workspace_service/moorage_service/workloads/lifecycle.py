@@ -87,13 +87,18 @@ def ended(
     """The workload is observed gone: final phase, reservation released, tokens dead. Already ended: nothing."""
     if workload.ended_at is not None:
         return
-    workload.target = "gone"
     enter(session, workload, phase, now=now, code=code, reason=reason)
     workload.ended_at = now
-    admission.release(session, workload.id, now=now)
-    session.execute(delete(TokenRow).where(TokenRow.workload_id == workload.id))
+    gone(session, workload, now=now)
     kind = workload.kind
     once_committed(session, lambda: ENDED.labels(kind, phase.value).inc())
+
+
+def gone(session: Session, workload: WorkloadRow, *, now: datetime) -> None:
+    """Nothing of it runs: it holds nothing any more, and its tokens are dead. `ended` follows once its files are seen to."""
+    workload.target = "gone"
+    admission.release(session, workload.id, now=now)
+    session.execute(delete(TokenRow).where(TokenRow.workload_id == workload.id))
 
 
 def once_committed(session: Session, count: Callable[[], None]) -> None:
