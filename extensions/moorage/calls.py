@@ -353,6 +353,12 @@ def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
     )
 
 
+def sign_out(name: str, why: str | None = None) -> Call[None]:
+    """Ends all of a user's sessions; one that is out already is no error."""
+    path = f"/users/{_q(name)}/sign-out"
+    return Call(method="POST", path=path, content=json_body({"why": why}), content_type=JSON, key=new_key(), read=read_nothing)
+
+
 def audit(most: int = 200) -> Call[list[dict[str, Any]]]:
     """Who changed what, when: entries of the service's audit, newest first."""
     return Call(method="GET", path="/audit", params=_params(most=most), read=reading(list[dict[str, Any]]))

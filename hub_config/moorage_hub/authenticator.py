@@ -4,16 +4,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from jupyterhub.auth import Authenticator
 from jupyterhub.handlers import BaseHandler
 from tornado import web
 from traitlets import Float, Unicode
 
 from moorage_hub.accounts import Accounts
 from moorage_hub.login_links import LoginLinks
+from moorage_hub.sign_out import SignsOut
 
 
-class PasswordAuthenticator(Authenticator):  # type: ignore[misc]  # jupyterhub carries no types
+class PasswordAuthenticator(SignsOut):
     """Only who is listed may log in, by password or by a link that works once."""
 
     state_folder = Unicode(help="Moorage's state folder.").tag(config=True)

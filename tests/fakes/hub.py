@@ -82,6 +82,8 @@ class FakeHub:
         if path == f"{API}/user":
             return self._user(token)
         parts = path.removeprefix(f"{API}/").split("/")
+        if method == "POST" and parts[0] == "sign-out":
+            return self._sign_out(parts[1], token)
         if len(parts) == 4 and parts[0] == "users" and parts[2] == "servers":
             return self._server(method, parts[1], parts[3], token, body)
         return HubAnswer(404, {"status": 404, "message": f"Not Found: {path}"})
@@ -94,6 +96,12 @@ class FakeHub:
         return HubAnswer(
             200, {"kind": "user", "name": name, "admin": account.admin, "groups": list(account.groups), "scopes": sorted(scopes)}
         )  # fmt: skip
+
+    def _sign_out(self, user: str, token: str) -> "HubAnswer":
+        if token != self.service_token:
+            return HubAnswer(403, {"status": 403, "message": "This is for Moorage's service."})
+        self.tokens = {key: value for key, value in self.tokens.items() if value[0] != user}
+        return HubAnswer(204, None)
 
     def _server(self, method: str, user: str, server: str, token: str, body: bytes) -> "HubAnswer":
         owner = self.tokens.get(token, ("", frozenset()))[0]

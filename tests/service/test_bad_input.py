@@ -50,6 +50,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/projects/{slug}/members/{user}"): {"role": "viewer"},
     ("PUT", "/projects/{slug}/secrets/{name}"): {"value": "x"},
     ("PUT", "/me/secrets/{name}"): {"value": "x"},
+    ("POST", "/users/{name}/sign-out"): {"why": "w"},
     ("PATCH", "/users/{name}"): {"uid": 1500, "active": True, "why": "w"},
 }  # fmt: skip
 BODIES["PUT", "/limits/{limit_id}"] = BODIES["POST", "/limits"]

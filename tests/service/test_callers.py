@@ -95,12 +95,14 @@ def test_admin_and_groups_follow_the_hub(client: TestClient, hub: FakeHub, ada: 
 
 
 def test_a_disabled_user_is_turned_away_with_every_credential(
-    client: TestClient, context: Context, admin: Headers, ada: Headers, project: ProjectRow
+    client: TestClient, context: Context, hub: FakeHub, admin: Headers, ada: Headers, project: ProjectRow
 ) -> None:
     token = notebook_of(context, "ada")
     answer = client.patch("/api/v1/users/ada", headers=admin, json={"active": False, "why": "left"})
     assert answer.json()["active"] is False
-    assert client.get(ME, headers=ada).json()["code"] == "user_disabled"
+    assert client.get(ME, headers=ada).json()["code"] == "not_signed_in"
+    new = {"Authorization": f"Bearer {hub.add_token('ada')}"}
+    assert client.get(ME, headers=new).json()["code"] == "user_disabled"
     assert client.get(ME, headers={"Authorization": f"Bearer {token}"}).status_code == 401
     answer = client.patch("/api/v1/users/root", headers=admin, json={"active": False})
     assert answer.json()["message"] == "active: nobody can disable themselves. Ask another admin."
@@ -204,7 +206,10 @@ def test_signing_out_ends_the_session_in_the_store(
 ) -> None:
     sign_in(client, hub, "root")
     cookie = client.cookies[sessions.COOKIE]
-    assert client.get("/sign-out").headers["location"] == "/hub/logout"
+    assert client.get("/sign-out").status_code == 405  # a link, or a picture's address, signs nobody out
+    assert client.post("/sign-out").status_code == 403  # nor does another site's form
+    answer = client.post("/sign-out", headers={"Origin": context.settings.public_url})
+    assert answer.headers["location"] == "/hub/logout"
     with context.database.read() as session:
         assert session.scalars(select(SessionRow)).all() == []
     assert client.get(ME, headers={"Cookie": f"{sessions.COOKIE}={cookie}"}).status_code == 401

@@ -13,10 +13,12 @@ from moorage_service import __version__, errors
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards, leftovers
 from moorage_service.clusters import reconcile as clusters
+from moorage_service.content.api import content_app
 from moorage_service.context import Context
+from moorage_service.doors import Doors
 from moorage_service.gauges import registry_of
 from moorage_service.identity import api as identity_api
-from moorage_service.identity import oauth
+from moorage_service.identity import disabled, oauth
 from moorage_service.jobs import api as jobs_api
 from moorage_service.jobs import execution as runs
 from moorage_service.jobs.clock import ScheduleClock
@@ -51,7 +53,7 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.NOTEBOOK: notebooks.step,
     WorkloadKind.RUN: runs.step,
 }
-SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep]
+SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep, disabled.end_work]
 SURVEYS: dict[WorkloadKind, Survey] = {
     WorkloadKind.CLUSTER: clusters.survey,
     WorkloadKind.NOTEBOOK: notebooks.survey,

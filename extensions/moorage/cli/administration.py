@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     users = group(app, "users", "Users (for admins).")
     command(users, "list")(list_users)
     command(users, "set")(set_user)
+    command(users, "sign-out")(sign_out)
     command(app, "audit")(audit)
 
 
@@ -129,6 +130,13 @@ def set_user(
     now = session()
     made = now.send(calls.change_user(name, changes if why is None else {**changes, "why": why}))
     now.result(made, lambda: now.say(f"Changed {made.name}."))
+
+
+def sign_out(name: str, why: Why = None) -> None:
+    """End all of a user's sessions, in every browser, and the tokens they made. What runs goes on."""
+    now = session()
+    now.send(calls.sign_out(name, why))
+    now.done(f"{name} is signed out everywhere.", user=name)
 
 
 def audit(most: Annotated[int, typer.Option("--most", "-n", help="How many entries.")] = 50) -> None:

@@ -1,5 +1,7 @@
 """Who may log in."""
 
+import types
+
 from traitlets.config import Config
 
 from moorage_hub import sign_on
@@ -7,6 +9,7 @@ from moorage_hub.accounts import Accounts
 from moorage_hub.authenticator import PasswordAuthenticator
 from moorage_hub.guard import guarded
 from moorage_hub.settings import BUILT_IN, HubSettings
+from moorage_hub.sign_out import SignsOut
 from moorage_hub.state import read_token
 
 
@@ -22,7 +25,7 @@ def configure_auth(c: Config, settings: HubSettings) -> None:
         c.PasswordAuthenticator.any_allow_config = True  # the list itself
     else:
         cls = sign_on.authenticator_class(settings.authenticator)
-        c.JupyterHub.authenticator_class = cls
+        c.JupyterHub.authenticator_class = types.new_class(f"Moorage{cls.__name__}", (SignsOut, cls))
         if sign_on.is_single_sign_on(cls):
             _configure_single_sign_on(c, cls, settings)
             return

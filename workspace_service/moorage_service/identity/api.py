@@ -11,7 +11,7 @@ from moorage_service import __version__
 from moorage_service.clock import to_text
 from moorage_service.context import Ctx
 from moorage_service.errors import Conflict
-from moorage_service.identity import users
+from moorage_service.identity import disabled, sign_outs, users
 from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
@@ -65,11 +65,27 @@ def change_user(context: Ctx, caller: RequireAdmin, name: str, change: UserPatch
         if change.active is not None:
             if not change.active and user.id == caller.user_id:
                 raise Conflict("active: nobody can disable themselves. Ask another admin.", field="active")
-            users.set_active(session, user, change.active)
+            users.set_active(session, user, change.active, now=context.clock())
         after = {"uid": user.uid, "active": user.active}
         audit(session, caller, "user.change", name, before=before, after=after, why=change.why, now=context.clock())
+        answer = users.to_wire(user)
     extend_wall(context)
-    return users.to_wire(user)
+    if before["active"] and not after["active"]:
+        sign_outs.at_the_hub(context, name)
+        disabled.end_work(context)
+        context.wakeup.notify()
+    return answer
+
+
+class SignOut(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    why: str | None = Field(None, description="Kept in the audit.")
+
+
+@router.post("/users/{name}/sign-out", status_code=204)
+def sign_out(context: Ctx, caller: RequireAdmin, name: str, request: SignOut) -> None:
+    """Ends all of a user's sessions, at the portal and at the hub, and the tokens they made there. What runs goes on."""
+    sign_outs.everywhere(context, caller, name, why=request.why)
 
 
 @router.get("/audit")

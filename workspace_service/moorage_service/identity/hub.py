@@ -93,6 +93,18 @@ class HubClient:
             return
         self._check(response, "stop the notebook")
 
+    def sign_out(self, user: str) -> None:
+        """Ends the user's sessions at the hub, in every browser, and the tokens they made there. Unknown to the hub: nothing."""
+        self.forget()
+        response = self._call("POST", f"/sign-out/{quote(user, safe='')}", token=self.service_token, timeout=5)
+        if response.status_code != 404:
+            self._check(response, "sign the user out")
+
+    def forget(self) -> None:
+        """What was remembered of tokens is asked anew."""
+        with self._lock:
+            self._cache.clear()
+
     def exchange_code(self, code: str, *, client_id: str, redirect_uri: str) -> str:
         """OAuth: swaps a code for the user's access token."""
         response = self._call(

@@ -4,9 +4,8 @@ import secrets
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from sqlalchemy import delete, select
+from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
@@ -14,7 +13,7 @@ from moorage_service.errors import Forbidden
 from moorage_service.identity.keys import read_or_make
 from moorage_service.identity.tokens import hashed
 from moorage_service.settings import Settings
-from moorage_service.store.tables import SessionRow
+from moorage_service.store.tables import SessionRow, TicketRow
 
 COOKIE = "moorage-session"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -41,14 +40,22 @@ def end(session: Session, cookie: str) -> None:
     session.execute(delete(SessionRow).where(SessionRow.hash == hashed(cookie)))
 
 
+def end_all(session: Session, user_id: str) -> int:
+    """Every session of the user, and what was opened with them; returns how many sessions there were."""
+    session.execute(delete(TicketRow).where(TicketRow.user_id == user_id))
+    result = session.execute(delete(SessionRow).where(SessionRow.user_id == user_id))
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
 def refuse_cross_site(request: HTTPConnection, settings: Settings) -> None:
-    """A change, or a websocket, must come from a page of our own origin."""
+    """A change, or a websocket, must come from a page of the portal's own. Pages of others may lead a person here, no more."""
+    ours = request.headers.get("sec-fetch-site", "same-origin") in ("same-origin", "none")  # older browsers don't say
     if request.scope.get("method") in SAFE:  # a websocket has no method
-        return
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    allowed = {urlsplit(settings.public_url).netloc, host} - {""}  # "null" is an origin without a host
-    if origin is None or urlsplit(origin).netloc not in allowed:
+        refused = not ours and request.headers.get("sec-fetch-mode") != "navigate"
+    else:
+        refused = not ours or not settings.addresses.is_own(request.headers.get("origin", ""))
+    if refused:
         raise Forbidden(
             "This request came from another site's page, so it was not carried out. Use the portal's own page."
         )

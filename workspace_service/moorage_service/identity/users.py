@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from moorage.wire import User
 from moorage_service.clock import Clock
 from moorage_service.errors import BadRequest, Conflict, Forbidden, NotFound
+from moorage_service.identity import sessions
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
 from moorage_service.store.locks import lock
@@ -113,8 +115,11 @@ def map_uid(session: Session, settings: Settings, user: UserRow, uid: int) -> No
     user.uid = uid
 
 
-def set_active(session: Session, user: UserRow, active: bool) -> None:
-    """Raises Conflict when that would make a second user of a service that is not root."""
+def set_active(session: Session, user: UserRow, active: bool, *, now: datetime) -> None:
+    """Disabled, a user is signed out of the portal at once; what runs is ended by `identity.disabled`, after a while.
+
+    Raises Conflict when enabling them would make a second user of a service that is not root.
+    """
     if active and not user.active and os.geteuid() != 0:
         other = session.scalar(select(UserRow.hub_name).where(UserRow.active).limit(1))
         if other is not None:
@@ -122,6 +127,11 @@ def set_active(session: Session, user: UserRow, active: bool) -> None:
                 f"active: this Moorage does not run as root and serves {other!r} already. Disable them first, or start it as root.",
                 field="active",
             )
+    if active:
+        user.disabled_at = None
+    elif user.active:
+        user.disabled_at = now
+        sessions.end_all(session, user.id)
     user.active = active
 
 

@@ -21,7 +21,7 @@ from moorage_jobs.schedule import FirePlan, Timetable, overlap_choice, parse, pl
 from moorage_service.context import Context
 from moorage_service.jobs import runs, schedules
 from moorage_service.metrics import ENDED, FIRED_LATE
-from moorage_service.store.tables import JobRow, JobVersionRow, RunRow, WorkloadRow
+from moorage_service.store.tables import JobRow, JobVersionRow, RunRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
 
@@ -107,6 +107,7 @@ class _Due:
     table: Timetable
     plan: FirePlan
     version: JobVersionRow | None = None
+    why_not: str | None = None  # whoever it runs as is disabled
     active: list[WorkloadRow] = field(default_factory=list)  # its runs that go on
     made: set[datetime] = field(default_factory=set)  # fires that have a row already
 
@@ -199,6 +200,13 @@ def _look_up(session: Session, claimed: list[_Due]) -> None:
     )
     for job_id, workload in session.execute(going_on):
         by_job[job_id].active.append(workload)
+    disabled = (
+        select(JobRow.id, UserRow.hub_name)
+        .join(UserRow, UserRow.id == JobRow.run_as)
+        .where(JobRow.id.in_(by_job), UserRow.active.is_(False))
+    )
+    for job_id, name in session.execute(disabled):
+        by_job[job_id].why_not = f"The user {name!r}, as whom the job runs, is disabled."
     made = select(RunRow.job_id, RunRow.scheduled_for).where(
         RunRow.job_id.in_(by_job), RunRow.scheduled_for.between(min(fires), max(fires))
     )
@@ -217,6 +225,8 @@ def _rows(session: Session, due: _Due, version: JobVersionRow, now: datetime) ->
 
 
 def _run_of(session: Session, due: _Due, version: JobVersionRow, fire: datetime, now: datetime) -> _Made:
+    if due.why_not is not None:
+        return _left_out(session, due.job, version, fire, now, due.why_not, "run.user-disabled")
     waiting = [row for row in due.active if row.phase == Phase.QUEUED.value and row.details.get("waits")]
     choice, reason = overlap_choice(due.schedule.overlap, len(due.active), len(waiting))
     if choice == "skip":

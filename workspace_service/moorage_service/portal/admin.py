@@ -102,6 +102,12 @@ def change_user(
     )
 
 
+@router.post("/users/{name}/sign-out")
+def sign_out(context: Ctx, caller: PageAdmin, name: str, why: Annotated[str, Form()] = "") -> Response:
+    identity.sign_out(context, caller, name, identity.SignOut(why=forms.optional(why)))
+    return render.go(f"{PREFIX}/admin/users", good=f"{name} is signed out everywhere.")
+
+
 @router.get("/audit")
 def audit(request: Request, context: Ctx, caller: PageAdmin) -> Response:
     return render.page(request, caller, "audit.html", entries=identity.read_audit(context, caller))
