@@ -1,5 +1,6 @@
 """The processes that `moorage-hub up` stands over: the service and the hub. Each restarts with back-off when it dies."""
 
+import hashlib
 import json
 import os
 import signal
@@ -87,6 +88,23 @@ def _private_log(path: Path) -> IO[bytes]:
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
+def mark_of(state: Path) -> str:
+    """What every process that we start for this state folder carries in its environment, and hands down to its children."""
+    return f"installation/{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}"
+
+
+def end_strays(state: Path, *, within_s: float = 10.0) -> int:
+    """Ends what an earlier start left and did not write down: one that was killed right after it had begun. How many there were."""
+    found = tree.marked(mark_of(state), None) - {os.getpid()}
+    tree.signal_all(found, signal.SIGTERM)
+    deadline = time.monotonic() + within_s
+    while left := tree.marked(mark_of(state), None) - {os.getpid()}:
+        if time.monotonic() > deadline:
+            tree.signal_all(left, signal.SIGKILL)
+        time.sleep(0.05)
+    return len(found)
+
+
 class Census:
     """Which processes belong to this installation, by pid and start time, so that another command can end them."""
 
@@ -94,16 +112,19 @@ class Census:
         self._path = state / "database" / "processes.json"
 
     def write(self, pids: Mapping[str, int]) -> None:
-        write_private(self._path, json.dumps({name: [pid, tree.started(pid)] for name, pid in pids.items()}))
+        boot = tree.boot()
+        write_private(self._path, json.dumps({name: [pid, tree.started(pid), boot] for name, pid in pids.items()}))
 
     def living(self) -> dict[str, int]:
-        """Those that still live; a reused pid is told by its start time."""
-        if not self._path.exists():
-            return {}
-        recorded: dict[str, list[object]] = json.loads(self._path.read_text())
+        """Those that still live; a reused pid is told by its start time and by the machine's own."""
+        try:
+            recorded: dict[str, list[object]] = json.loads(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}  # a file that a full disk cut short: `end_strays` finds the same processes
         found = {}
-        for name, (pid, start) in recorded.items():
-            if isinstance(pid, int) and isinstance(start, str) and tree.is_same(pid, start):
+        for name, (pid, start, *boot) in recorded.items():
+            same_boot = not boot or boot == [tree.boot()]  # 0.1.0 wrote none
+            if same_boot and isinstance(pid, int) and isinstance(start, str) and tree.is_same(pid, start):
                 found[name] = pid
         return found
 

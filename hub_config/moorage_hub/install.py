@@ -4,6 +4,7 @@ from traitlets.config import Config
 
 from moorage_hub.areas.auth import configure_auth
 from moorage_hub.areas.proxy import configure_origins, configure_proxy
+from moorage_hub.areas.recovery import configure_recovery
 from moorage_hub.areas.roles import configure_roles
 from moorage_hub.areas.services import configure_services
 from moorage_hub.areas.spawner import configure_spawner
@@ -19,4 +20,5 @@ def install(c: Config, settings: HubSettings) -> None:
     configure_services(c, settings)
     configure_spawner(c, settings)
     configure_proxy(c, settings)
+    configure_recovery(c, settings)
     configure_origins(c, settings)

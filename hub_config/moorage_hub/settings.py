@@ -82,6 +82,9 @@ class HubSettings(BaseSettings):
     start_timeout_s: int = Field(120, gt=0, description="How long a notebook may take to start.")
     stop_grace_s: float = Field(10.0, ge=0, description="Between asking a notebook to end and ending it.")
     poll_s: int = Field(5, gt=0, description="How often the hub looks whether notebooks still run.")
+    check_routes_s: int = Field(
+        5, gt=0, description="How often the hub looks whether the proxy has all its routes, and adds what is missing."
+    )
     login_link_s: float = Field(3600.0, gt=0, description="How long a one-time login link is good.")
     node: str = Field("", description="The node program; looked for in the state folder, then on PATH, when empty.")
     proxy_script: str = Field(

@@ -1,6 +1,5 @@
-"""`moorage-hub up`: the service, then the hub (which starts the proxy), until Ctrl-C. Workloads go on without us."""
+"""`moorage-hub up`: service, proxy and hub, until Ctrl-C. Workloads go on without us."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -14,10 +13,12 @@ import httpx
 
 from moorage.origins import PREFIX
 from moorage_hub.build_news import BuildNews
-from moorage_hub.children import MOST_AT_START, Census, Child
+from moorage_hub.children import MOST_AT_START, Census, Child, end_strays, mark_of
 from moorage_hub.errors import AlreadyRunning, ChildFailed
+from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings
 from moorage_spawners.launch import LocalProcesses, Observation
+from moorage_spawners.shim import tree
 
 WATCH_S = 0.2
 UP_S = 120.0
@@ -35,7 +36,8 @@ def service_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
         "SERVER_PYTHON": settings.server_python,
         **installation(settings.state),
     }
-    env = {**{f"MOORAGE_SERVICE_{name}": value for name, value in given.items()}, **environ}
+    mark = {tree.COOKIE: mark_of(settings.state)}
+    env = {**{f"MOORAGE_SERVICE_{name}": value for name, value in given.items()}, **environ, **mark}
     return Child(
         name="service",
         argv=(settings.control_python, "-I", "-m", "moorage_service.main"),
@@ -50,7 +52,7 @@ def hub_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
     return Child(
         name="hub",
         argv=(settings.control_python, "-I", "-m", "moorage_hub.application", "--config", config),
-        env={**environ, "MOORAGE_HOME": str(settings.state)},
+        env={**environ, "MOORAGE_HOME": str(settings.state), tree.COOKIE: mark_of(settings.state)},
         log=settings.state / "logs" / "hub.log",
         cwd=settings.state / "database",
     )
@@ -69,7 +71,11 @@ class Supervisor:
         self.settings = settings
         self.say = say
         self.census = Census(settings.state)
-        self.children = [service_child(settings, environ), hub_child(settings, environ)]
+        # In the order of their start; they end in the opposite one.
+        self.service = service_child(settings, environ)
+        self.proxy = proxy_child(settings, environ)
+        self.hub = hub_child(settings, environ)
+        self.children = [self.service, self.proxy, self.hub]
         self._news = BuildNews(settings.state)
         self._stopping = False
         self._lock = -1
@@ -87,12 +93,15 @@ class Supervisor:
             ) from None
         for name in self.census.end(["service", "hub", "proxy"]):
             self.say(f"Ended the {name} that an earlier start had left behind")
+        strays = end_strays(self.settings.state)
+        if strays:
+            self.say(f"Ended {strays} process{'' if strays == 1 else 'es'} that an earlier start had left behind")
         return self
 
     def __exit__(self, *_: object) -> None:
         for child in reversed(self.children):
             child.stop()
-        self.census.end(["proxy"], within_s=5)
+        end_strays(self.settings.state, within_s=5)
         os.close(self._lock)
 
     def start(self) -> None:
@@ -100,21 +109,22 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         local = self.settings.local_url
-        service, hub = self.children
-        for child, url in (
-            (service, f"{self.settings.service_url}/health"),
-            (hub, f"{local}/hub/health"),
-            (service, f"{local}{PREFIX}/health"),
+        # The proxy comes up while the service does, and is there when the hub asks for its routes.
+        for child, url, needed in (
+            (self.service, f"{self.settings.service_url}/health", [self.service, self.proxy]),
+            (self.hub, f"{local}/hub/health", self.children),
+            (self.service, f"{local}{PREFIX}/health", self.children),
         ):
-            self._until_answers(child, url)
+            self._until_answers(child, url, needed)
         self._write_census()
 
-    def _until_answers(self, child: Child, url: str) -> None:
+    def _until_answers(self, child: Child, url: str, needed: list[Child]) -> None:
         deadline = time.monotonic() + UP_S
         through = url.startswith(self.settings.local_url)
         headers = {"Host": self.settings.addresses.netloc} if through else {}
         while not self._stopping:
-            child.check(MOST_AT_START)
+            for each in needed:
+                each.check(MOST_AT_START)
             self._write_census()
             try:
                 if httpx.get(url, headers=headers, timeout=5, trust_env=False).is_success:
@@ -142,8 +152,6 @@ class Supervisor:
     def _write_census(self) -> None:
         pids = {"supervisor": os.getpid()}
         pids |= {child.name: child.process.pid for child in self.children if child.process is not None}
-        with contextlib.suppress(FileNotFoundError, IndexError, ValueError):  # not there, or the hub writes it just now
-            pids["proxy"] = int((self.settings.state / "database" / "proxy.pid").read_text().split()[0])
         self.census.write(pids)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -170,6 +178,7 @@ def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) ->
     """Ends hub, proxy, service and every workload, by pid. What is not there is no error."""
     census = Census(settings.state)
     ended = [*census.end(["supervisor"], within_s=60), *census.end()]
+    end_strays(settings.state)
     say("Stopped hub, proxy and service" if ended else "Hub, proxy and service were not running")
     processes = LocalProcesses(settings.state / "workloads")
     workloads = running(settings.state)

@@ -1,6 +1,9 @@
 """The end of every fault test: the invariants hold, by the very code of `moorage admin check`."""
 
+from pathlib import Path
+
 from moorage_service.admin import check as checks
+from moorage_service.admin.opening import opened
 from moorage_service.context import Context
 from tests.faults.installation import Installation
 
@@ -22,3 +25,9 @@ def check(target: Context | Installation, *, settle_s: float = SETTLE_S, allowed
 def _check(context: Context, settle_s: float, allowed: frozenset[str]) -> None:
     outcome = checks.examine(context, patience_s=settle_s, allowed=allowed)
     assert outcome.sound, "\n".join(checks.in_words(outcome))
+
+
+def check_at(state: Path, *, settle_s: float = SETTLE_S) -> None:
+    """The same, of an installation that is more than a service (tests/faults/whole.py)."""
+    with opened(state) as context:
+        _check(context, settle_s, frozenset())

@@ -4,6 +4,8 @@
 - On an `installation` (tests/faults/installation.py): the service as one or more processes of their own, real shims, and stand-ins for
   the engines and the runner, so that hundreds of workloads cost little. It can be killed, at a crash point too, paused and started again.
 
+- On the `whole` (tests/faults/whole.py): service, proxy and hub, many people, and a kernel that must outlive everything.
+
 Every test ends with `check(context or installation)` and `report(<fault>, ...)`. One file for each fault: test_<two digits>_<what>.py.
 """
 
@@ -13,6 +15,8 @@ import pytest
 
 from tests.faults.figures import Report, Scale
 from tests.faults.installation import Installation
+from tests.faults.whole import keeper, whole  # noqa: F401
+from tests.hub.conftest import proxy_script, server_python  # noqa: F401
 from tests.service.conftest import (  # noqa: F401
     ada,
     admin,

@@ -15,6 +15,7 @@ import httpx
 
 from moorage.wire import NotebookAdmission
 from moorage_hub.login_links import LoginLinks
+from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings, load
 from moorage_hub.state import prepare_state, read_token
 from moorage_hub.supervise import hub_child
@@ -50,6 +51,7 @@ class RunningHub:
             "MOORAGE_HUB_USER": "admin",
         }
         self.child = hub_child(self.settings, {**os.environ, **environment})
+        self.proxy = proxy_child(self.settings, os.environ)
 
     def _admission(self, server_python: Path) -> NotebookAdmission:
         uid = UID if os.geteuid() == 0 else None
@@ -85,12 +87,14 @@ class RunningHub:
     @contextmanager
     def serving(self) -> Iterator[None]:
         with serving(self.service, self.settings.service_port):
+            self.proxy.start()
             self.start()
             try:
                 yield
             finally:
                 self.child.stop()
                 self._http.close()
+                self.proxy.stop()
 
     def start(self) -> None:
         self.child.start()

@@ -9,7 +9,7 @@ import pytest
 
 from moorage_hub import children
 from moorage_hub.build_news import BuildNews
-from moorage_hub.children import Census, Child
+from moorage_hub.children import Census, Child, mark_of
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.settings import load
 from moorage_hub.supervise import Supervisor, end_everything, service_child, what_goes_on
@@ -84,11 +84,38 @@ def test_a_start_ends_what_a_killed_one_left(state: Path) -> None:
     assert said == ["Ended the hub that an earlier start had left behind"]
 
 
-def test_a_proxy_whose_pid_is_being_written_is_no_trouble(state: Path) -> None:
-    with Supervisor(load(state), {}, lambda _line: None) as supervisor:
-        (state / "database" / "proxy.pid").write_text("")
-        supervisor._write_census()
-        assert set(Census(state).living()) == {"supervisor"}
+def test_a_start_ends_what_was_started_and_not_written_down(state: Path) -> None:
+    """As when the supervisor was killed right after it had started something."""
+    script = "import subprocess, sys; sys.exit(subprocess.run(['sleep', '1000']).returncode)"
+    env = {"PATH": os.defpath, tree.COOKIE: mark_of(state)}
+    left = [
+        subprocess.Popen(argv, env=env, start_new_session=True)
+        for argv in (["sleep", "1000"], [sys.executable, "-c", script])
+    ]
+    other = subprocess.Popen(["sleep", "1000"], env={"PATH": os.defpath, tree.COOKIE: mark_of(state / "other")})
+    eventually(lambda: len(tree.marked(mark_of(state), None)) == 3)
+    said: list[str] = []
+    with Supervisor(load(state), {}, said.append):
+        assert tree.marked(mark_of(state), None) == set()
+        assert other.poll() is None  # of another installation
+    assert said == ["Ended 3 processes that an earlier start had left behind"]
+    other.kill()
+    for each in (*left, other):
+        each.wait()
+
+
+def test_a_list_of_processes_that_a_full_disk_cut_short_names_nobody(state: Path) -> None:
+    (state / "database" / "processes.json").write_text('{"hub": [12')
+    assert Census(state).living() == {}
+
+
+def test_nobody_of_before_a_restart_of_the_machine_is_ours(state: Path) -> None:
+    census = Census(state)
+    census.write({"hub": os.getpid()})
+    assert census.living() == {"hub": os.getpid()}
+    path = state / "database" / "processes.json"
+    path.write_text(path.read_text().replace(tree.boot(), "another boot/1"))
+    assert census.living() == {}
 
 
 def test_a_reused_pid_is_nobody_of_ours(state: Path) -> None:

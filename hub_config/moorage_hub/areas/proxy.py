@@ -1,4 +1,4 @@
-"""configurable-http-proxy: its program, its ports, its token; and the origins that it serves."""
+"""configurable-http-proxy: its ports and its token; and the origins that it serves."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,6 @@ def configure_proxy(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
     c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
     c.ConfigurableHTTPProxy.auth_token = read_token(settings.state, "proxy-token")
-    c.ConfigurableHTTPProxy.command = [settings.node, settings.proxy_script]
-    c.ConfigurableHTTPProxy.pid_file = str(settings.state / "database" / "proxy.pid")
 
 
 def configure_origins(c: Config, settings: HubSettings) -> None:

@@ -10,7 +10,6 @@ from moorage_spawners.local import ProjectLocalSpawner
 def configure_spawner(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.spawner_class = ProjectLocalSpawner
     c.JupyterHub.allow_named_servers = True
-    c.JupyterHub.cleanup_servers = False  # notebooks outlive the hub
     c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}  # the progress page at once
     c.Spawner.poll_interval = settings.poll_s
     c.Spawner.start_timeout = settings.start_timeout_s
