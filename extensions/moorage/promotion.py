@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from moorage.pycode import parsed
 from moorage.wire.jobs import ParameterType, SnapshotFile
 
 _MAX_NOTEBOOK_BYTES = 100 * 2**20  # with outputs, before they are left out
@@ -69,13 +70,20 @@ def strip_outputs(content: bytes) -> bytes:
     # The patch version of the interpreter that last ran it says nothing about the source.
     if isinstance(metadata.get("language_info"), dict):
         metadata["language_info"].pop("version", None)
-    return json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+    try:
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+    except (UnicodeEncodeError, RecursionError):
+        raise NotANotebookError(
+            "it holds half a character (a lone surrogate), or is nested too deeply. Find the cell, and write it anew."
+        ) from None
 
 
 def _strip_cell(cell: Any) -> None:
-    if not isinstance(cell, dict) or not isinstance(cell.get("source", ""), str | list):
+    source = cell.get("source", "") if isinstance(cell, dict) else None
+    lines = [source] if isinstance(source, str) else source
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise NotANotebookError("one of its cells is no cell. Open it in JupyterLab, save it, and try again.")
-    cell["source"] = "".join(cell.get("source", ""))
+    cell["source"] = "".join(lines)
     metadata = cell.setdefault("metadata", {})
     if not isinstance(metadata, dict):
         raise NotANotebookError("the metadata of one of its cells is no JSON object.")
@@ -121,8 +129,8 @@ def local_modules(folder: Path, cells: Iterable[str]) -> list[str]:
 def _imported(source: str, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Dotted names that a source may import, as tuples; for `from a import b` both a and a.b."""
     try:
-        tree = ast.parse(_without_magics(source))
-    except (SyntaxError, ValueError):
+        tree = parsed(_without_magics(source))
+    except SyntaxError:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -163,7 +171,7 @@ def _run_scripts(source: str) -> Iterator[str]:
         if len(words) > 1 and words[0] == "%run":
             script = words[-1] if words[1].startswith("-") else words[1]
             script = script if script.endswith(".py") else f"{script}.py"
-            if not script.startswith(("/", "~", "..")):
+            if not script.startswith(("/", "~")) and ".." not in PurePosixPath(script).parts:
                 yield str(PurePosixPath(script))
 
 
@@ -214,5 +222,5 @@ def value_from_text(kind: ParameterType, text: str) -> Any:
         return known.get(text.strip().lower(), text)
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

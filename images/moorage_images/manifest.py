@@ -70,7 +70,8 @@ def parse(text: str, pythons: Sequence[str]) -> Manifest:
 
 @functools.cache
 def _validator() -> Any:
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})(schema())
+    stricter = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+    return stricter(schema())
 
 
 def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:

@@ -17,7 +17,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             line = self.get_mark().line + 1
             raise ManifestError(f"line {line}: aliases (*name) are not accepted. Write the value out.")
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "tag", None) is not None:
             line = event.start_mark.line + 1
             raise ManifestError(

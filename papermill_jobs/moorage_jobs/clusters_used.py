@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
+from moorage.pycode import parsed
 from moorage.wire.clusters import EngineName
 
 _CALLS = {"attach", "sizing"}
@@ -29,8 +30,8 @@ def engine_used(cells: Iterable[str]) -> EngineName | None:
 def _parsed(source: str) -> ast.Module | None:
     lines = ["pass" if line[:1] in {"%", "!", "?"} else line for line in source.splitlines()]
     try:
-        return ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError):
+        return parsed("\n".join(lines))
+    except SyntaxError:
         return None
 
 

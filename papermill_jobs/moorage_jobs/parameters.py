@@ -9,6 +9,7 @@ import tokenize
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
+from moorage.pycode import parsed
 from moorage.wire.jobs import Parameter, ParameterType
 from moorage_jobs.errors import ParameterError
 
@@ -32,6 +33,7 @@ _WORDS: dict[str, str] = {
     "dict": "an object of names and values",
 }
 _MAX_VALUE_DEPTH = 20
+_MAX_INTEGER = 10**300  # Python refuses to write out much longer ones
 
 
 def infer(notebook: Mapping[str, Any]) -> list[Parameter]:
@@ -43,7 +45,8 @@ def infer(notebook: Mapping[str, Any]) -> list[Parameter]:
     """
     found: dict[str, Parameter] = {}
     for cell in notebook.get("cells", []):
-        if cell.get("cell_type") != "code" or TAG not in cell.get("metadata", {}).get("tags", []):
+        tags = cell.get("metadata", {}).get("tags", [])
+        if cell.get("cell_type") != "code" or not isinstance(tags, list) or TAG not in tags:
             continue
         source = cell.get("source", "")
         for parameter in infer_source(source if isinstance(source, str) else "".join(source)):
@@ -55,7 +58,7 @@ def infer_source(source: str) -> list[Parameter]:
     """The parameters that one cell's source assigns; raises ParameterError where it is not Python."""
     plain = _without_magics(source)
     try:
-        tree = ast.parse(plain)
+        tree = parsed(plain)
     except SyntaxError as error:
         line = f" in line {error.lineno}" if error.lineno else ""
         raise ParameterError(
@@ -105,7 +108,7 @@ def _checked(parameter: Parameter, value: Any) -> Any:
     where = f"parameters.{parameter.name}"
     if not _plain(value, _MAX_VALUE_DEPTH):
         raise ParameterError(
-            f"{where}: {value!r:.80} is no finite JSON value. Give a text, number, list or object.", field=where
+            f"{where}: {_shown(value)} is no finite JSON value. Give a text, number, list or object.", field=where
         )
     if parameter.type == "any" or (value is None and parameter.default is None):
         return value
@@ -114,7 +117,7 @@ def _checked(parameter: Parameter, value: Any) -> Any:
         right = False
     if not right:
         raise ParameterError(
-            f"{where}: {value!r:.80} is not {_WORDS[parameter.type]}. "
+            f"{where}: {_shown(value)} is not {_WORDS[parameter.type]}. "
             f"The notebook declares '{parameter.name}' as {parameter.type}.",
             field=where,
         )
@@ -129,8 +132,23 @@ def _plain(value: Any, depth: int) -> bool:
     if isinstance(value, list):
         return all(_plain(item, depth - 1) for item in value)
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain(item, depth - 1) for key, item in value.items())
-    return value is None or isinstance(value, str | int | bool)
+        return all(isinstance(key, str) and _encodes(key) and _plain(item, depth - 1) for key, item in value.items())
+    if isinstance(value, str):
+        return _encodes(value)
+    return value is None or (isinstance(value, int) and abs(value) < _MAX_INTEGER)
+
+
+def _encodes(text: str) -> bool:
+    """Whether it is whole text: half a surrogate pair has no encoding, so that no file, page or database takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    return "this number" if isinstance(value, int) and abs(value) >= _MAX_INTEGER else f"{value!r:.80}"
 
 
 def _without_magics(source: str) -> str:
@@ -183,9 +201,10 @@ def _annotated(annotation: ast.expr | None) -> ParameterType | None:
         return None
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
-            return _annotated(ast.parse(annotation.value, mode="eval").body)
+            body = parsed(annotation.value).body
         except SyntaxError:
             return "any"
+        return _annotated(body[0].value) if len(body) == 1 and isinstance(body[0], ast.Expr) else "any"
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         sides = [side for side in (annotation.left, annotation.right) if not _is_none(side)]
         return _annotated(sides[0]) if len(sides) == 1 else "any"

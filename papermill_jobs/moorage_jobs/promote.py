@@ -52,10 +52,14 @@ def inspect(notebook: str, files: list[SnapshotFile]) -> Source:
 
 def _check_kernel(path: str, document: Mapping[str, Any]) -> None:
     metadata = document.get("metadata", {})
-    spec, info = metadata.get("kernelspec", {}), metadata.get("language_info", {})
-    language = str(spec.get("language") or info.get("name") or "python").lower()
+    spec, info = (_object(metadata.get(name)) for name in ("kernelspec", "language_info"))
+    language = str(spec.get("language") or info.get("name") or "python").lower()[:80]
     if language not in {"python", "ipython"}:
         raise SourceError(
             f"notebook: '{path}' is written in {language}; jobs run Python notebooks in the project's environment.",
             field="notebook",
         )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

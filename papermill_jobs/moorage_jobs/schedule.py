@@ -38,6 +38,7 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 _MAX_DUE = 20_000  # two weeks of minutes: of more missed fires than that, only the latest are looked at
+_LONGEST = 200  # characters of a cron text: every minute of an hour as a list has 167
 _RECORDED = 20  # left-out fires that get a row of their own
 
 
@@ -74,6 +75,11 @@ class Timetable:
 
 def parse(cron: str, timezone: str = "UTC") -> Timetable:
     """Checks a cron text and a zone's name; raises ScheduleError with a sentence that says what to give instead."""
+    if len(cron) > _LONGEST:
+        raise ScheduleError(
+            f"cron: the text has {len(cron)} characters; the most is {_LONGEST}. Give five fields, as in '0 6 * * 1-5'.",
+            field="cron",
+        )
     text = " ".join(cron.split())
     expression = ALIASES.get(text.lower(), text)
     if expression.startswith("@"):
@@ -123,7 +129,7 @@ def _zone(name: str) -> ZoneInfo:
     if name not in _zones():
         near = [zone for zone in sorted(_zones()) if name.strip().lower() in zone.lower()][:3] if name.strip() else []
         hint = f" Did you mean {' or '.join(near)}?" if near else " Give a name such as Europe/Berlin or UTC."
-        raise ScheduleError(f"timezone: '{name}' is not a time zone that is known here.{hint}", field="timezone")
+        raise ScheduleError(f"timezone: '{name[:80]}' is not a time zone that is known here.{hint}", field="timezone")
     return ZoneInfo(name)
 
 

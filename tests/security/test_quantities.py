@@ -12,7 +12,7 @@ from moorage.cli.choices import parse_amount, parse_cluster, parse_size
 from moorage.cluster import make_spec
 from moorage.errors import InvalidInput
 from moorage.quantities import MOST
-from moorage.wire import LimitRequest, Size
+from moorage.wire import ClusterSpec, LimitRequest, Size
 from moorage_images.errors import ManifestError
 from moorage_images.manifest import parse
 from moorage_service.clusters import specs
@@ -144,7 +144,7 @@ def test_whatever_number_comes_over_the_wire_is_refused_or_bounded(cpu: Any, mem
 def test_whatever_number_of_workers_is_asked_for_is_refused_or_bounded(least: Any, most: Any) -> None:
     body = {"engine": "ray", "min_workers": least, "max_workers": most, "worker": {"cpu": 1, "memory": 2 * GIB}}
     try:
-        spec = TypeAdapter(specs.ClusterSpec).validate_python(body)
+        spec = TypeAdapter(ClusterSpec).validate_python(body)
         amounts = specs.check(spec, Size(cpu=1, memory=2 * GIB), max_workers=50, gpu_types=())
     except REFUSALS:
         return

@@ -45,7 +45,7 @@ def read(parameter: Parameter, text: str) -> Any:
                 raise _bad(parameter, text, remedy) from None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if parameter.type == "any":
             return text
         example = "[1, 2]" if parameter.type == "list" else '{"a": 1}'
