@@ -206,6 +206,14 @@ def stop_cluster(cluster_id: str) -> Call[None]:
     return Call(method="DELETE", path=f"/clusters/{_q(cluster_id)}", read=read_nothing)
 
 
+def change_cluster(cluster_id: str, change: wire.ClusterChange) -> Call[wire.Cluster]:
+    """When it ends by itself. It sets values, so it may be sent again."""
+    return Call(
+        method="PATCH", path=f"/clusters/{_q(cluster_id)}", content=json_body(change), content_type=JSON, key=new_key(),
+        read=reading(wire.Cluster),
+    )  # fmt: skip
+
+
 def attach_cluster(cluster_id: str) -> Call[wire.Attach]:
     return Call(method="GET", path=f"/clusters/{_q(cluster_id)}/attach", read=reading(wire.Attach))
 

@@ -10,7 +10,7 @@ from moorage.client import Client
 from moorage.environment import Surroundings, surroundings
 from moorage.progress import Narrator, show_elapsed
 from moorage.quantities import InvalidQuantity, parse_count, parse_cpu, parse_memory
-from moorage.wire.clusters import EngineName
+from moorage.wire.clusters import EngineName, OnNotebookEnd
 
 POLL_S = 1.0
 WAIT_S = 900.0
@@ -43,16 +43,24 @@ class Cluster:
         head: wire.Size | None = None,
         name: str | None = None,
         project: str | None = None,
+        on_notebook_end: OnNotebookEnd | None = None,
         client: Client | None = None,
     ) -> Self:
         """Ask for a cluster and return at once; `wait()` for it to be ready.
 
-        `workers` is a number, or (least, most); `cpu`, `memory` and `gpu` are what each worker gets. Raises
-        LimitRefused with the rule and who holds what when a limit does not allow it.
+        `workers` is a number, or (least, most); `cpu`, `memory` and `gpu` are what each worker gets. When its notebook
+        ends it is stopped soon after, or goes on with `on_notebook_end="keep"`. Raises LimitRefused with the rule and
+        who holds what when a limit does not allow it.
         """
         spec = make_spec(engine, workers, cpu, memory, gpu, gpu_type, head)
         client = client or default_client()
-        request = wire.ClusterRequest(project=project or surroundings().project, name=name, spec=spec)
+        if on_notebook_end not in (None, "stop", "keep"):
+            raise errors.InvalidInput(
+                f"on_notebook_end {on_notebook_end!r} is unknown; write 'stop' or 'keep'.", field="on_notebook_end"
+            )
+        request = wire.ClusterRequest(
+            project=project or surroundings().project, name=name, spec=spec, on_notebook_end=on_notebook_end
+        )
         return cls(client.send(calls.create_cluster(request)), client=client)
 
     @property
@@ -153,6 +161,19 @@ class Cluster:
 
     shutdown = stop
 
+    def keep(self, hours: float | None = None) -> Self:
+        """It goes on when its notebook ends; with `hours`, nothing but you or an admin stops it for so long from now."""
+        seconds = None if hours is None else hours * 3600.0
+        return self._change(wire.ClusterChange(on_notebook_end="keep", keep_for_s=seconds))
+
+    def end_with_notebook(self) -> Self:
+        """It is stopped soon after its notebook has ended, and may be stopped for idleness again."""
+        return self._change(wire.ClusterChange(on_notebook_end="stop", keep_for_s=0))
+
+    def _change(self, change: wire.ClusterChange) -> Self:
+        self._state = self._client.send(calls.change_cluster(self.id, change))
+        return self
+
     def log(self) -> str:
         """What head or scheduler and workers wrote."""
         return self._client.send(calls.cluster_log(self.id))
@@ -186,7 +207,9 @@ def attach(
     own = surroundings().cluster
     if name is None and own is not None:
         return Cluster(client.send(calls.cluster(own)), client=client).wait(timeout)
-    live = [cluster for cluster in clusters(client=client) if cluster.phase in _USABLE and engine in (None, cluster.engine)]
+    live = [
+        cluster for cluster in clusters(client=client) if cluster.phase in _USABLE and engine in (None, cluster.engine)
+    ]
     return choose(live, name).wait(timeout)
 
 
@@ -248,18 +271,42 @@ def status_line(state: wire.Cluster) -> str:
     line = f"{state.name}: {state.phase}"
     if state.phase in _USABLE:
         line += f", {state.workers} of at most {state.spec.max_workers} workers"
-    return line if not state.reason else f"{line} - {state.reason.rstrip('.')}"
+    line = line if not state.reason else f"{line} - {state.reason.rstrip('.')}"
+    return line if state.stops_at is None else f"{line} - {ending_text(state)}"
+
+
+def ending_text(state: wire.Cluster, now: datetime | None = None) -> str:
+    """ "Its notebook has ended; stops in 1 min 40 s": why a clock is about to end it, and when. "" when none is."""
+    if state.stops_at is None or state.phase.ended:
+        return ""
+    return f"{(state.stops_why or 'A clock runs').rstrip('.')}; stops in {show_elapsed(seconds_until(state.stops_at, now))}"
+
+
+def keeping_text(state: wire.Cluster, now: datetime | None = None) -> str:
+    """What ends it by itself: "ends with its notebook; kept for 59 min 3 s"."""
+    text = "ends with its notebook" if state.on_notebook_end == "stop" else "goes on when its notebook ends"
+    left = 0.0 if state.keep_until is None else seconds_until(state.keep_until, now)
+    return f"{text}; kept for {show_elapsed(left)}" if left > 0 else text
 
 
 def seconds_since(moment: str, now: datetime | None = None) -> float:
-    """Seconds from an ISO 8601 time of the service until now; 0 when it cannot be read."""
+    """Seconds from an ISO 8601 time of the service until now; 0 when it cannot be read, or is yet to come."""
+    return max(0.0, _passed(moment, now))
+
+
+def seconds_until(moment: str, now: datetime | None = None) -> float:
+    """Seconds from now to such a time; 0 when it cannot be read, or has passed."""
+    return max(0.0, -_passed(moment, now))
+
+
+def _passed(moment: str, now: datetime | None) -> float:
     try:
         start = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     except ValueError:
         return 0.0
     if start.tzinfo is None:
         start = start.replace(tzinfo=UTC)
-    return max(0.0, ((now or datetime.now(UTC)) - start).total_seconds())
+    return ((now or datetime.now(UTC)) - start).total_seconds()
 
 
 def _ended_sentence(state: wire.Cluster) -> str:

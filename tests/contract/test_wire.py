@@ -109,6 +109,7 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("create_cluster", "user", lambda w, s: calls.create_cluster(wire.ClusterRequest(project="starter", spec=RAY))),
     ("clusters", "user", lambda w, s: calls.clusters()),
     ("cluster", "user", lambda w, s: calls.cluster(s["create_cluster"].id)),
+    ("change_cluster", "user", lambda w, s: calls.change_cluster(s["create_cluster"].id, wire.ClusterChange(keep_for_s=60))),
     ("cluster_log", "user", lambda w, s: calls.cluster_log(s["create_cluster"].id)),
     ("report", "cluster", lambda w, s: calls.report(wire.AgentReport(generation=1, ready=True))),
     ("inspect_job", "user", lambda w, s: calls.inspect_job(promotion())),

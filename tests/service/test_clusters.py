@@ -1,10 +1,8 @@
-"""Clusters at the service's routes and in its reconciler. Processes are real; only the engine's program is a stand-in."""
+"""Clusters at the service's routes: what is asked, what is refused, who may attach, and what a cluster is given."""
 
 import json
 import os
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,27 +11,14 @@ from sqlalchemy import select
 
 from moorage.wire import WorkloadKind
 from moorage_service.clusters import operations
-from moorage_service.clusters.reconcile import step
 from moorage_service.context import Context
 from moorage_service.identity.tokens import issue_token
 from moorage_service.settings import Settings
-from moorage_service.store.tables import ClusterRow, ProjectRow, ReservationRow, WorkloadRow
+from moorage_service.store.tables import EnvironmentRow, ProjectRow, WorkloadRow
 from moorage_service.workloads import lifecycle
-from moorage_spawners.launch import Observation
-from tests.fakes.clock import FakeClock
+from tests.service.clusters_bench import API, SIZE, Clusters, open_clusters, worker
 from tests.service.conftest import Headers
-from tests.service.engines_bench import furnish_with, notebook_of, open_settings
-from tests.waiting import eventually
-
-API = "/api/v1"
-PACKAGES = {"ray": "2.60.0", "aiohttp-cors": "0.8", "distributed": "2026.8.0", "bokeh": "3.9"}
-SIZE = {"cpu": 1, "memory": 1 << 30}
-PROGRAM = """#!/bin/sh
-# An engine's program that starts nothing: it writes a line and waits. With the file "failing" beside it, workers end at once.
-echo "started: $*"
-case "$*" in *--head*|*moorage.agent*) ;; *) [ -e "$(dirname "$0")/failing" ] && exit 3 ;; esac
-exec sleep 3600
-"""
+from tests.service.engines_bench import notebook_of, open_settings
 
 
 @pytest.fixture
@@ -43,85 +28,10 @@ def settings() -> Iterator[Settings]:
 
 
 @pytest.fixture
-def environment(settings: Settings) -> Path:
-    folder = settings.state / "program"
-    (folder / "bin").mkdir(parents=True)
-    program = folder / "bin" / "python"
-    program.write_text(PROGRAM)
-    for path in (folder, folder / "bin", program):
-        path.chmod(0o755)
-    return folder
-
-
-class Clusters:
-    """Talks to the routes as ada's notebook and steps the reconciler by hand."""
-
-    def __init__(self, client: TestClient, context: Context, notebook: Headers) -> None:
-        self.client = client
-        self.context = context
-        self.notebook = notebook
-
-    def post(self, expect: int = 201, key: str | None = None, name: str | None = None, **spec: Any) -> dict[str, Any]:
-        body = {"name": name, "spec": {"engine": "ray", "worker": SIZE, **spec}}
-        headers = self.notebook | ({} if key is None else {"Idempotency-Key": key})
-        answer = self.client.post(f"{API}/clusters", json=body, headers=headers)
-        assert answer.status_code == expect, answer.text
-        return dict(answer.json())
-
-    def start(self, **spec: Any) -> str:
-        cluster = str(self.post(**spec)["id"])
-        self.step(cluster)
-        return cluster
-
-    def step(self, cluster: str) -> dict[str, Any]:
-        step(self.context, cluster)
-        return self.get(cluster)
-
-    def get(self, cluster: str) -> dict[str, Any]:
-        answer = self.client.get(f"{API}/clusters/{cluster}", headers=self.notebook)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def seen(self, cluster: str) -> dict[str, Observation]:
-        return {each.role: each for each in self.context.processes.observe(cluster)}
-
-    def alive(self, cluster: str) -> set[str]:
-        return {role for role, each in self.seen(cluster).items() if not each.gone}
-
-    def row(self, cluster: str) -> ClusterRow:
-        with self.context.database.read() as session:
-            return session.get_one(ClusterRow, cluster)
-
-    def agent(self, cluster: str) -> Headers:
-        return {"Authorization": f"Bearer {operations.credentials_of(self.context, self.row(cluster))['agent']}"}
-
-    def report(self, cluster: str, *workers: dict[str, Any], expect: int = 200, **fields: Any) -> dict[str, Any]:
-        body = {"generation": 1, "ready": True, "versions": {"ray": "2.60.0"}, "workers": list(workers), **fields}
-        answer = self.client.post(f"{API}/agent/reports", json=body, headers=self.agent(cluster))
-        assert answer.status_code == expect, answer.text
-        return dict(answer.json())
-
-    def kill(self, cluster: str, role: str) -> None:
-        pid = self.seen(cluster)[role].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: self.seen(cluster)[role].gone, what=f"the end of {role}")
-
-    def until_ended(self, cluster: str) -> dict[str, Any]:
-        return eventually(lambda: found if (found := self.step(cluster))["ended_at"] else None, what="the end")
-
-
-def worker(name: str, *, busy: bool = False, idle_s: float = 0.0) -> dict[str, Any]:
-    return {"name": name, "busy": busy, "idle_s": idle_s}
-
-
-@pytest.fixture
-def clusters(client: TestClient, context: Context, people: dict[str, Headers], environment: Path) -> Iterator[Clusters]:
-    made = Clusters(client, context, furnish_with(context, environment, PACKAGES, "ada"))
-    yield made
-    for cluster in {each.workload_id for each in context.processes.observe_all()}:
-        context.processes.stop(cluster, grace_s=0)
-        eventually(lambda cluster=cluster: not made.alive(cluster), what="the end of all processes")  # type: ignore[misc]
+def clusters(client: TestClient, context: Context, people: dict[str, Headers]) -> Iterator[Clusters]:
+    assert "ada" in people
+    with open_clusters(client, context) as made:
+        yield made
 
 
 def test_a_cluster_is_admitted_at_its_largest_size_and_started(clusters: Clusters) -> None:
@@ -191,8 +101,6 @@ def test_options_tell_bounds_defaults_and_what_is_left(clusters: Clusters) -> No
 
 
 def test_an_environment_without_the_engine_is_told_how_to_get_it(clusters: Clusters, context: Context) -> None:
-    from moorage_service.store.tables import EnvironmentRow
-
     with context.database.begin() as session:
         session.scalars(select(EnvironmentRow)).one().packages = {"distributed": "2026.8.0"}
     options = clusters.client.get(f"{API}/clusters/options", headers=clusters.notebook).json()
@@ -200,124 +108,6 @@ def test_an_environment_without_the_engine_is_told_how_to_get_it(clusters: Clust
     assert not ray["available"]
     assert "ray[client,default]" in ray["why_not"]
     assert "ray[client,default]" in clusters.post(409)["message"]
-
-
-def test_only_the_agent_makes_it_ready(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    clusters.report(cluster, ready=False, versions={})
-    assert clusters.get(cluster)["phase"] == "starting"
-    clusters.report(cluster, ready=False)
-    assert clusters.get(cluster)["reason"] == "The head answers; 0 of 1 workers have joined."
-    clusters.report(cluster, worker("worker-1"))
-    ready = clusters.get(cluster)
-    assert (ready["phase"], ready["workers"], ready["versions"]) == ("ready", 1, {"ray": "2.60.0"})
-    assert ready["dashboard"] == f"/services/moorage/dashboards/{cluster}/"
-
-
-def test_a_claim_to_be_ready_without_enough_workers_is_not_believed(clusters: Clusters) -> None:
-    cluster = clusters.start(min_workers=2, max_workers=2)
-    clusters.report(cluster, worker("worker-1"), ready=True)
-    assert clusters.get(cluster)["phase"] == "starting"
-
-
-def test_it_grows_with_its_work_and_retires_what_is_idle(clusters: Clusters) -> None:
-    cluster = clusters.start(max_workers=2)
-    clusters.report(cluster, worker("worker-1", busy=True), wanted=7)
-    assert clusters.step(cluster)["target_workers"] == 2
-    assert clusters.alive(cluster) == {"head", "agent", "worker-1", "worker-2"}
-    both = [worker("worker-1", idle_s=30), worker("worker-2", idle_s=60)]
-    assert clusters.report(cluster, *both)["retire"] == ["worker-2"]
-    clusters.step(cluster)
-    assert "worker-2" in clusters.alive(cluster)  # until the engine has let it go
-    clusters.report(cluster, both[0])
-    eventually(lambda: clusters.step(cluster) and "worker-2" not in clusters.alive(cluster), what="the end of worker-2")
-    codes = [event["code"] for event in clusters.step(cluster)["events"]]
-    assert "cluster.grows" in codes
-    assert "cluster.shrinks" in codes
-    assert "cluster.worker_lost" not in codes
-
-
-def test_a_lost_worker_is_replaced_and_the_cluster_is_not_ready_meanwhile(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    clusters.report(cluster, worker("worker-1"))
-    clusters.kill(cluster, "worker-1")
-    clusters.report(cluster, ready=False)
-    assert clusters.get(cluster)["phase"] == "starting"
-    clusters.step(cluster)
-    assert clusters.alive(cluster) == {"head", "agent", "worker-2"}
-    clusters.report(cluster, worker("worker-2"))
-    assert clusters.get(cluster)["phase"] == "ready"
-    assert any(
-        "worker-1 is gone: it was ended by signal 9" in event["message"] for event in clusters.get(cluster)["events"]
-    )
-
-
-def test_workers_that_end_at_once_are_given_up(clusters: Clusters, environment: Path, clock: FakeClock) -> None:
-    (environment / "bin" / "failing").touch()
-    cluster = clusters.start()
-
-    def given_up() -> dict[str, Any] | None:
-        clock.advance(5)
-        found = clusters.step(cluster)
-        return found if found["ended_at"] else None
-
-    ended = eventually(given_up, what="giving up")
-    assert (ended["phase"], ended["reason_code"]) == ("failed", "cluster.workers_fail")
-    assert "exit status 3" in ended["reason"]
-
-
-def test_a_dead_head_fails_the_cluster_with_its_reason_and_leaves_nothing(
-    clusters: Clusters, settings: Settings
-) -> None:
-    cluster = clusters.start()
-    folder = operations.platform_of(clusters.context).folder(cluster)
-    assert folder.exists()
-    clusters.kill(cluster, "head")
-    ended = clusters.until_ended(cluster)
-    assert (ended["phase"], ended["reason_code"], ended["holds"]) == ("failed", "cluster.head_ended", {})
-    assert "ended by signal 9" in ended["reason"]
-    assert "started:" in ended["reason"]  # the head's last lines
-    row = clusters.row(cluster)
-    assert (row.port_block, row.sealed) == (None, None)
-    assert clusters.context.processes.observe(cluster) == []
-    assert not folder.exists()
-    log = clusters.client.get(f"{API}/clusters/{cluster}/log", headers=clusters.notebook).text
-    assert log.startswith("==> head <==\nstarted:")
-
-
-def test_a_lost_agent_is_replaced(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    clusters.kill(cluster, "agent")
-    clusters.step(cluster)
-    assert "agent-2" in clusters.alive(cluster)
-
-
-def test_one_that_does_not_become_ready_in_time_is_ended_with_a_sentence(clusters: Clusters, clock: FakeClock) -> None:
-    cluster = clusters.start()
-    clusters.report(cluster, ready=False)
-    clock.advance(clusters.context.settings.start_timeout_s + 1)
-    ended = clusters.until_ended(cluster)
-    assert (ended["phase"], ended["reason_code"]) == ("failed", "cluster.start_timeout")
-    assert "0 of 1 workers have joined" in ended["reason"]
-
-
-def test_silence_is_not_readiness(clusters: Clusters, clock: FakeClock) -> None:
-    cluster = clusters.start()
-    clusters.report(cluster, worker("worker-1"))
-    clock.advance(60)
-    assert clusters.step(cluster)["reason_code"] == "cluster.silent"
-    clusters.report(cluster, worker("worker-1"))
-    assert clusters.get(cluster)["phase"] == "ready"
-
-
-def test_stopped_it_holds_on_until_nothing_is_left(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    answer = clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook)
-    assert (answer.status_code, answer.json()["phase"]) == (202, "stopping")
-    assert answer.json()["holds"]["clusters"] == 1
-    ended = clusters.until_ended(cluster)
-    assert (ended["phase"], ended["holds"]) == ("stopped", {})
-    assert clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook).status_code == 202
 
 
 def test_credentials_go_to_the_owner_s_workloads_only(
@@ -345,16 +135,6 @@ def test_somebody_else_s_cluster_does_not_exist(clusters: Clusters, bob: Headers
         assert clusters.client.get(f"{API}/clusters/{cluster}{path}", headers=bob).status_code == 404
     assert clusters.client.delete(f"{API}/clusters/{cluster}", headers=bob).status_code == 404
     assert clusters.client.get(f"{API}/clusters", headers=bob).json() == []
-
-
-def test_a_report_needs_the_cluster_s_own_token_and_generation(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    clusters.report(cluster, expect=409, generation=7)
-    body = {"generation": 1, "ready": True}
-    assert clusters.client.post(f"{API}/agent/reports", json=body, headers=clusters.notebook).status_code == 403
-    assert (
-        clusters.client.post(f"{API}/clusters", json={"spec": {}}, headers=clusters.agent(cluster)).status_code == 403
-    )
 
 
 def test_a_run_sees_its_own_cluster_which_ends_with_it(clusters: Clusters, context: Context) -> None:
@@ -404,9 +184,3 @@ def test_credentials_are_sealed_in_the_store(clusters: Clusters) -> None:
     assert sealed is not None
     token = json.loads(clusters.context.vault.open_sealed(sealed))["token"]
     assert token.encode() not in sealed
-
-
-def test_a_cluster_keeps_its_reservation_bound_while_it_runs(clusters: Clusters) -> None:
-    cluster = clusters.start()
-    with clusters.context.database.read() as session:
-        assert session.get_one(ReservationRow, cluster).bound

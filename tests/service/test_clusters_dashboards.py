@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,11 +15,9 @@ from moorage_service.settings import PREFIX, Settings
 from moorage_service.store.tables import ClusterRow, UserRow
 from tests.fakes import dashboard
 from tests.fakes.hub import FakeHub
+from tests.service.clusters_bench import Clusters, open_clusters
 from tests.service.conftest import Headers
-from tests.service.engines_bench import furnish_with, open_settings
-from tests.service.test_clusters import PACKAGES, Clusters, environment
-
-__all__ = ["environment"]
+from tests.service.engines_bench import open_settings
 
 
 @pytest.fixture
@@ -30,9 +27,11 @@ def settings() -> Iterator[Settings]:
 
 
 @pytest.fixture
-def clusters(client: TestClient, context: Context, people: dict[str, Headers], environment: Any) -> Clusters:
+def clusters(client: TestClient, context: Context, people: dict[str, Headers]) -> Iterator[Clusters]:
     """No process is started: the port block is given, and the dashboard is a stand-in on its port."""
-    return Clusters(client, context, furnish_with(context, environment, PACKAGES, "ada"))
+    assert "ada" in people
+    with open_clusters(client, context) as made:
+        yield made
 
 
 def make(clusters: Clusters, engine: str) -> tuple[str, int]:

@@ -177,3 +177,24 @@ def test_a_cluster_is_made_shown_and_stopped(ada_at: Visitor) -> None:
     too_big = ada_at.post("/clusters/new", {**form, "name": "", "max_workers": "9"}, referer="/clusters/new")
     assert (too_big.status_code, "Refused by the limit" in too_big.text) == (409, True)
     assert 'value="9"' in too_big.text, "what was asked for stays in the form"
+
+
+def test_a_cluster_s_page_says_when_it_ends_and_keeps_it(ada_at: Visitor) -> None:
+    form = {
+        "project": "starter",
+        "engine": "ray",
+        "min_workers": "1",
+        "max_workers": "1",
+        "cpu": "1",
+        "memory_gib": "1",
+    }
+    made = ada_at.post("/clusters/new", {**form, "on_notebook_end": "stop"}, referer="/clusters/new")
+    path = made.headers["location"].removeprefix(PREFIX)
+    assert "When its notebook ends it is stopped" in " ".join(text_of(ada_at.page(path)).split())
+    assert "It goes on when its notebook ends." in ada_at.send(
+        f"{path}/keep", {"on_notebook_end": "keep"}, referer=path
+    )
+    assert "No clock ends it for 8 h." in ada_at.send(f"{path}/keep", {"hours": "8"}, referer=path)
+    assert "Kept until" in text_of(ada_at.page(path))
+    assert "'soon' is not a number" in ada_at.send(f"{path}/keep", {"hours": "soon"}, referer=path)
+    assert "is neither" in ada_at.send(f"{path}/keep", {"on_notebook_end": "burn"}, referer=path)

@@ -9,6 +9,7 @@ from typing import Any
 import dask
 import distributed
 from distributed.core import rpc
+from distributed.protocol.pickle import dumps
 from distributed.security import Security
 
 from moorage.agent.config import AgentConfig
@@ -29,6 +30,7 @@ class DaskEngine:
         self._scheduler: Any = None
         self._idle_since: dict[str, float] = {}
         self._retiring: dict[str, asyncio.Task[Any]] = {}
+        self._counts = False  # this scheduler can be asked for its clients
 
     async def look(self) -> Sight:
         try:
@@ -45,6 +47,8 @@ class DaskEngine:
         # Workers that run nothing, and whose data, if any, fits on the others.
         closable = set(await self._scheduler.workers_to_close(attribute="name"))
         wanted = await self._scheduler.adaptive_target(target_duration=TARGET_DURATION)
+        resting = await self._scheduler.check_idle() is not None  # nothing runs, waits or has just ended
+        clients = await self._clients()
         names = {str(worker["name"]) for worker in identity["workers"].values() if worker["status"] in ALIVE}
         now = time.monotonic()
         self._idle_since = {name: self._idle_since.get(name, now) for name in names if name in closable}
@@ -52,12 +56,21 @@ class DaskEngine:
             answers=True,
             workers=[self._report(name, now) for name in sorted(names)],
             wanted=int(wanted),
+            clients=clients or 0,
+            idle=None if clients is None else resting and clients == 0,
             versions={
                 "python": platform.python_version(),
                 "distributed": distributed.__version__,
                 "dask": dask.__version__,
             },
         )
+
+    async def _clients(self) -> int | None:
+        """Clients from outside; those that tasks make on workers are work. None when the scheduler takes no function to count them."""
+        if not self._counts:
+            answer = await self._scheduler.run_function(function=dumps(_let_count), wait=True)
+            self._counts = bool(answer["status"] == "OK")
+        return int(await self._scheduler.moorage_clients()) if self._counts else None
 
     def _report(self, name: str, now: float) -> WorkerReport:
         since = self._idle_since.get(name)
@@ -82,5 +95,15 @@ class DaskEngine:
 
     async def _drop(self) -> None:
         if self._scheduler is not None:
-            scheduler, self._scheduler = self._scheduler, None
+            scheduler, self._scheduler, self._counts = self._scheduler, None, False
             await scheduler.close_rpc()
+
+
+def _let_count(dask_scheduler: Any) -> None:
+    """Runs on the scheduler, once: asked by a function each time, it would log a line each time."""
+
+    def moorage_clients() -> int:
+        inner = ("fire-and-forget", "Client-worker-")
+        return sum(1 for name in dask_scheduler.clients if not name.startswith(inner))
+
+    dask_scheduler.handlers["moorage_clients"] = moorage_clients

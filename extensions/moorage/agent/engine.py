@@ -8,12 +8,16 @@ from moorage.wire import WorkerReport
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """What was seen of the engine at one look. `wanted` is how many workers the work there is could use, unbounded."""
+    """What was seen of the engine at one look. `wanted` is how many workers the work there is could use, unbounded.
+
+    `idle`: there is neither work, running or waiting, nor a client; None: that can't be told.
+    """
 
     answers: bool
     workers: list[WorkerReport] = field(default_factory=list)
     wanted: int = 0
     clients: int = 0
+    idle: bool | None = None
     versions: dict[str, str] = field(default_factory=dict)
     message: str | None = None
 

@@ -21,6 +21,7 @@ class Agent:
         self._service = service
         self._ports_answered = False
         self._told: tuple[bool, frozenset[str], int] | None = None
+        self._idle_since: float | None = None
 
     async def run(self) -> None:
         """Until the process is ended."""
@@ -29,7 +30,7 @@ class Agent:
         clock = asyncio.get_running_loop().time
         while True:
             started = clock()
-            report = self._report_of(await self._look())
+            report = self._report_of(await self._look(), clock())
             # A change is told at once, anything else once per interval.
             news = (report.ready, frozenset(worker.name for worker in report.workers), report.wanted)
             if news != self._told or started - last >= interval * 0.95:
@@ -70,8 +71,14 @@ class Agent:
         except Exception:
             log.exception("retiring %s failed", ", ".join(names))
 
-    def _report_of(self, sight: Sight) -> AgentReport:
+    def _report_of(self, sight: Sight, now: float) -> AgentReport:
         enough = len(sight.workers) >= self._config.min_workers
+        # Time in which it could not be told was not idle: it counts from the first look that saw it so.
+        if not sight.idle:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        idle_s = 0.0 if self._idle_since is None else now - self._idle_since
         return AgentReport(
             generation=self._config.generation,
             ready=sight.answers and self._ports_answered and enough,
@@ -79,5 +86,6 @@ class Agent:
             workers=sight.workers,
             wanted=sight.wanted,
             clients=sight.clients,
+            idle_s=None if sight.idle is None else idle_s,
             message=sight.message,
         )

@@ -51,11 +51,16 @@ class RayEngine:
             [Waiting(bundle=dict(each.request.resources_bundle), count=each.count) for each in state.pending_resource_requests],
             [_gang(each) for each in state.pending_gang_resource_requests],
         )  # fmt: skip
+        clients = self._clients()
+        working = any(node.status == autoscaler_pb2.RUNNING for node in alive) or bool(
+            state.pending_resource_requests or state.pending_gang_resource_requests
+        )
         return Sight(
             answers=len(workers) < len(alive),  # the head itself is a node
             workers=[_report(node) for node in workers],
             wanted=found.wanted,
-            clients=self._clients(),
+            clients=clients,
+            idle=not working and clients == 0,
             versions={"python": platform.python_version(), "ray": ray.__version__},
             message=_impossible(found.impossible, self._worker),
         )

@@ -3,12 +3,13 @@
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_args
 
 from moorage import wire
 from moorage.cluster import make_spec
 from moorage.errors import InvalidInput, NotFound
 from moorage.quantities import InvalidQuantity, parse_count, parse_cpu, parse_memory
+from moorage.wire.clusters import OnNotebookEnd
 
 _CLUSTER = "engine:least-most:cpu:memory[:gpus[:type]], such as ray:1-2:1:2GiB"
 _DURATION = re.compile(r"([0-9]{1,9})(s|min|m|h|d)")
@@ -51,6 +52,16 @@ def parse_cluster(text: str) -> wire.ClusterSpec:
         raise InvalidInput(f"{str(error).rstrip('.')}: {_CLUSTER}.", field="cluster") from error
     engine: Any = parts[0]  # make_spec refuses what is no engine
     return make_spec(engine, workers, parts[2], parts[3], gpu, parts[5] if len(parts) > 5 else None)
+
+
+def parse_ending(text: str | None) -> OnNotebookEnd | None:
+    """What becomes of a cluster when its notebook ends."""
+    if text is None:
+        return None
+    for known in get_args(OnNotebookEnd):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise InvalidInput(f"on-notebook-end {text!r} is neither; write stop or keep.", field="on_notebook_end")
 
 
 def parse_size(cpu: str, memory: str, gpu: int = 0, gpu_type: str | None = None) -> wire.Size:

@@ -6,10 +6,10 @@ import typer
 
 from moorage import calls, wire
 from moorage.card import size_text, versions_text
-from moorage.cli.choices import parse_cluster, pick
+from moorage.cli.choices import parse_cluster, parse_duration, parse_ending, pick
 from moorage.cli.me import Project
 from moorage.cli.session import Session, command, group, session
-from moorage.cluster import seconds_since, status_line
+from moorage.cluster import ending_text, keeping_text, seconds_since, status_line
 from moorage.errors import ClusterEnded
 from moorage.progress import show_elapsed
 from moorage.quantities import show_amount
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     command(clusters, "create")(create)
     command(clusters, "list")(list_clusters)
     command(clusters, "show")(show)
+    command(clusters, "keep")(keep)
     command(clusters, "stop")(stop)
     command(clusters, "attach")(attach)
     command(clusters, "log")(log)
@@ -60,10 +61,15 @@ def create(
     name: Annotated[str | None, typer.Option(help="Else one is made from the engine.")] = None,
     project: Project = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until it is ready.")] = False,
+    on_notebook_end: Annotated[
+        str | None, typer.Option(help="stop or keep. Else stop when created from a notebook, and keep from elsewhere.")
+    ] = None,
 ) -> None:
     """Create a cluster."""
     now = session()
-    request = wire.ClusterRequest(project=now.project(project), name=name, spec=parse_cluster(spec))
+    request = wire.ClusterRequest(
+        project=now.project(project), name=name, spec=parse_cluster(spec), on_notebook_end=parse_ending(on_notebook_end)
+    )
     made = now.send(calls.create_cluster(request))
     if wait:
         made = follow(now, made)
@@ -133,12 +139,31 @@ def _show(now: Session, found: wire.Cluster) -> None:
             ("Phase", f"{found.phase}{f': {found.reason}' if found.reason else ''}"),
             ("Workers", f"{found.workers} now, {found.spec.min_workers} to {found.spec.max_workers}"),
             ("Each", size_text(found.spec.worker)),
+            ("Ends", keeping_text(found) if not found.phase.ended else None),
+            ("Warning", ending_text(found)),
             ("Versions", versions_text(found.versions)),
             ("Dashboard", now.around.link(found.dashboard) if not found.phase.ended else None),
         ]
     )
     for event in found.events:
         now.say(f"{event.at}  {event.message}")
+
+
+def keep(
+    name: Name,
+    on_notebook_end: Annotated[str | None, typer.Option(help="stop or keep; keep when no option is given.")] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="So long no clock ends it, such as 8h; 0 takes that back.")
+    ] = None,
+) -> None:
+    """Keep a cluster when its notebook ends, or for a while."""
+    now = session()
+    if on_notebook_end is None and duration is None:
+        on_notebook_end = "keep"
+    seconds = None if duration is None else 0.0 if duration == "0" else float(parse_duration(duration, "--for"))
+    change = wire.ClusterChange(on_notebook_end=parse_ending(on_notebook_end), keep_for_s=seconds)
+    changed = now.send(calls.change_cluster(_find(name).id, change))
+    now.result(changed, lambda: now.say(f"Cluster {changed.name} {keeping_text(changed)}."))
 
 
 def stop(name: Name) -> None:

@@ -3,8 +3,17 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
-from moorage.wire import AgentOrders, AgentReport, Attach, Cluster, ClusterOptions, ClusterRequest, WorkloadKind
-from moorage_service.clusters import operations, reports
+from moorage.wire import (
+    AgentOrders,
+    AgentReport,
+    Attach,
+    Cluster,
+    ClusterChange,
+    ClusterOptions,
+    ClusterRequest,
+    WorkloadKind,
+)
+from moorage_service.clusters import keeping, operations, reports
 from moorage_service.context import Context, Ctx
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
@@ -42,6 +51,13 @@ def list_clusters(
 
 @router.get("/clusters/{cluster_id}")
 def show(context: Ctx, caller: RequireMember, cluster_id: str) -> Cluster:
+    return _show(context, caller, cluster_id)
+
+
+@router.patch("/clusters/{cluster_id}")
+def change(context: Ctx, caller: RequireUser, cluster_id: str, wanted: ClusterChange) -> Cluster:
+    """Changes when it ends by itself: with its notebook or not, and until when no clock ends it."""
+    keeping.change(context, caller, cluster_id, wanted)
     return _show(context, caller, cluster_id)
 
 

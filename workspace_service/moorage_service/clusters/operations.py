@@ -20,8 +20,9 @@ from moorage.wire import (
     codec,
 )
 from moorage.wire.clusters import EngineName
-from moorage_service.clusters import specs
+from moorage_service.clusters import keeping, specs
 from moorage_service.clusters.engines import ENGINES
+from moorage_service.clusters.lifetime import Lifetime
 from moorage_service.clusters.plan import Site
 from moorage_service.clusters.platforms.local import LocalPlatform
 from moorage_service.clusters.ports import block_ports
@@ -63,6 +64,7 @@ def create(context: Context, caller: Caller, request: ClusterRequest, *, key: st
         workload = admit(
             session, context, owner_id=caller.user_id, project=project, environment=_environment(session, caller, project),
             spec=request.spec, name=request.name, actor=caller.name, show_others=caller.admin,
+            lifetime=keeping.first(caller, request.on_notebook_end, project.id),
         )  # fmt: skip
         idempotency.remember(
             session, user_id=caller.user_id, action="cluster", key=key, result=workload.id, clock=context.clock
@@ -78,7 +80,7 @@ def create(context: Context, caller: Caller, request: ClusterRequest, *, key: st
 def admit(
     session: Session, context: Context, *, owner_id: str, project: ProjectRow, environment: str, spec: ClusterSpec,
     name: str | None = None, parent_id: str | None = None, secret_names: list[str] | None = None, actor: str | None = None,
-    show_others: bool = False,
+    show_others: bool = False, lifetime: Lifetime | None = None,
 ) -> WorkloadRow:  # fmt: skip
     """A cluster's rows and its reservation, in the caller's write transaction.
 
@@ -91,7 +93,7 @@ def admit(
     _refuse_namesake(session, owner_id, name)
     workload = lifecycle.new_workload(
         session, kind=WorkloadKind.CLUSTER, name=name, owner_id=owner_id, project_id=project.id, now=now,
-        environment=environment, parent_id=parent_id, details={"secrets": secret_names},
+        environment=environment, parent_id=parent_id, details={"secrets": secret_names, "lifetime": (lifetime or Lifetime()).to_store()},
     )  # fmt: skip
     admission.admit(
         session, context.capacity, workload, amounts, now=now, lease_s=context.settings.admission_lease_s, show_others=show_others
@@ -213,6 +215,7 @@ def attach(context: Context, caller: Caller, cluster_id: str) -> Attach:
                 code="cluster_not_ready",
             )
         versions = (row.report or {}).get("versions", {})
+    keeping.follow(context, caller, cluster_id)
     return ENGINES[spec_of(row).engine].attach(site_of(context, row), credentials_of(context, row), versions)
 
 
@@ -229,6 +232,7 @@ def to_wire(session: Session, workload: WorkloadRow, *, with_events: bool = Fals
         target_workers=row.target_workers if workload.target == "running" else 0,
         versions=report.get("versions", {}),
         dashboard=dashboard_path(session, workload, spec) if ready else None,
+        **keeping.fields(workload),
         events=workloads.events_of(session, workload.id) if with_events else [],
     )
 

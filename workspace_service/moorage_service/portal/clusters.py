@@ -4,8 +4,8 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Form, Request, Response
 
-from moorage.wire import ClusterOptions, ClusterRequest, ClusterSpec, Size
-from moorage.wire.clusters import EngineName
+from moorage.wire import ClusterChange, ClusterOptions, ClusterRequest, ClusterSpec, Size
+from moorage.wire.clusters import EngineName, OnNotebookEnd
 from moorage_service.clusters import api as clusters
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, ServiceError
@@ -18,6 +18,7 @@ from moorage_service.settings import PREFIX
 router = APIRouter(prefix="/clusters", include_in_schema=False, route_class=PageRoute)
 
 ENGINES = ("ray", "dask")
+ON_NOTEBOOK_END: tuple[OnNotebookEnd, ...] = ("stop", "keep")
 _LONGEST_LOG = 60_000
 _GIB = 1 << 30
 
@@ -34,14 +35,16 @@ def create(
     request: Request, context: Ctx, caller: PageUser, project: Annotated[str, Form()], engine: Annotated[str, Form()] = "",
     min_workers: Annotated[str, Form()] = "", max_workers: Annotated[str, Form()] = "", cpu: Annotated[str, Form()] = "",
     memory_gib: Annotated[str, Form()] = "", gpu: Annotated[str, Form()] = "", gpu_type: Annotated[str, Form()] = "",
-    name: Annotated[str, Form()] = "",
+    name: Annotated[str, Form()] = "", on_notebook_end: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
     size = forms.size(cpu=cpu, memory_gib=memory_gib, gpu=gpu, gpu_type=gpu_type)
     wanted = spec(engine=engine, min_workers=min_workers, max_workers=max_workers, worker=size)
+    ending = at_notebook_end(on_notebook_end) if on_notebook_end else None
+    asked = ClusterRequest(project=project, name=forms.optional(name), spec=wanted, on_notebook_end=ending)
     try:
-        made = clusters.create(context, caller, ClusterRequest(project=project, name=forms.optional(name), spec=wanted))
+        made = clusters.create(context, caller, asked)
     except ServiceError as error:
-        return _form(request, context, caller, project=project, engine=engine, given=wanted, problem=error, name=name)
+        return _form(request, context, caller, project=project, engine=engine, given=wanted, problem=error, name=name, ending=ending)
     return render.go(f"{PREFIX}/clusters/{made.id}", good=f"Cluster {made.name} is being made.")
 
 
@@ -53,6 +56,25 @@ def show(request: Request, context: Ctx, caller: PageUser, cluster_id: str) -> R
         request, caller, "cluster.html", live=None if cluster.ended_at else 1, cluster=cluster, log=log,
         mine=caller.name == cluster.owner,
     )  # fmt: skip
+
+
+@router.post("/{cluster_id}/keep")
+def keep(
+    context: Ctx, caller: PageUser, cluster_id: str, on_notebook_end: Annotated[str, Form()] = "",
+    hours: Annotated[str, Form()] = "",
+) -> Response:  # fmt: skip
+    """What is left empty stays as it is."""
+    seconds = forms.number(hours, "Hours") * 3600 if hours.strip() else None
+    ending = at_notebook_end(on_notebook_end) if on_notebook_end else None
+    changed = clusters.change(context, caller, cluster_id, ClusterChange(on_notebook_end=ending, keep_for_s=seconds))
+    return render.go(f"{PREFIX}/clusters/{cluster_id}", good=f"Cluster {changed.name}: {changed.events[-1].message}")
+
+
+def at_notebook_end(text: str) -> OnNotebookEnd:
+    for known in ON_NOTEBOOK_END:
+        if text == known:
+            return known
+    raise BadRequest(f"When the notebook ends: {text[:40]!r} is neither. Choose stop or keep.", field="on_notebook_end")
 
 
 def spec(*, engine: str, min_workers: str, max_workers: str, worker: Size) -> ClusterSpec:
@@ -91,7 +113,7 @@ def fields(default: ClusterSpec) -> dict[str, str]:
 
 def _form(
     request: Request, context: Context, caller: Caller, *, project: str | None, engine: str | None, given: ClusterSpec | None = None,
-    problem: ServiceError | None = None, name: str = "",
+    problem: ServiceError | None = None, name: str = "", ending: OnNotebookEnd | None = None,
 ) -> Response:  # fmt: skip
     known = [each for each in projects.list_projects(context, caller) if each.role != "viewer" and each.environment]
     slugs = [each.slug for each in known]
@@ -99,5 +121,5 @@ def _form(
     values = form_values(clusters.options(context, caller, slug), engine, given) if slug else {}
     return render.page(
         request, caller, "cluster_new.html", status=problem.status if problem else 200, projects=known, chosen=slug, name=name,
-        problem=problem.message if problem else None, **values,
+        problem=problem.message if problem else None, on_notebook_end=ending, **values,
     )  # fmt: skip

@@ -96,6 +96,10 @@ def ago(moment: str | None) -> Markup:
     return Markup('<time datetime="{0}" data-ago title="{1}">{2}</time>').format(moment, clock_time(moment), text)
 
 
+def past(moment: str) -> bool:
+    return parsed(moment) <= utc_now()
+
+
 def coarse(seconds: float) -> str:
     """One unit: "8 s", "3 min", "2 h", "4 days"."""
     for name, length in (("day", 86400), ("h", 3600), ("min", 60)):
@@ -206,4 +210,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
     "in_order": in_order, "ordered": ordered, "facts": facts, "over_time": over_time, "fire_time": fire_time, "plain": plain,
+    "past": past,
 }  # fmt: skip

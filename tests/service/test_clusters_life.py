@@ -1,0 +1,164 @@
+"""What the reconciler and the agent's reports make of a cluster: ready, grown, shrunk, mended, given up, ended."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from moorage_service.clusters import operations
+from moorage_service.context import Context
+from moorage_service.settings import Settings
+from moorage_service.store.tables import ReservationRow
+from tests.fakes.clock import FakeClock
+from tests.service.clusters_bench import API, Clusters, open_clusters, worker
+from tests.service.conftest import Headers
+from tests.service.engines_bench import open_settings
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with open_settings(port_first=26400) as made:
+        yield made
+
+
+@pytest.fixture
+def clusters(client: TestClient, context: Context, people: dict[str, Headers]) -> Iterator[Clusters]:
+    assert "ada" in people
+    with open_clusters(client, context) as made:
+        yield made
+
+
+def test_only_the_agent_makes_it_ready(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, ready=False, versions={})
+    assert clusters.get(cluster)["phase"] == "starting"
+    clusters.report(cluster, ready=False)
+    assert clusters.get(cluster)["reason"] == "The head answers; 0 of 1 workers have joined."
+    clusters.report(cluster, worker("worker-1"))
+    ready = clusters.get(cluster)
+    assert (ready["phase"], ready["workers"], ready["versions"]) == ("ready", 1, {"ray": "2.60.0"})
+    assert ready["dashboard"] == f"/services/moorage/dashboards/{cluster}/"
+
+
+def test_a_claim_to_be_ready_without_enough_workers_is_not_believed(clusters: Clusters) -> None:
+    cluster = clusters.start(min_workers=2, max_workers=2)
+    clusters.report(cluster, worker("worker-1"), ready=True)
+    assert clusters.get(cluster)["phase"] == "starting"
+
+
+def test_it_grows_with_its_work_and_retires_what_is_idle(clusters: Clusters) -> None:
+    cluster = clusters.start(max_workers=2)
+    clusters.report(cluster, worker("worker-1", busy=True), wanted=7)
+    assert clusters.step(cluster)["target_workers"] == 2
+    assert clusters.alive(cluster) == {"head", "agent", "worker-1", "worker-2"}
+    both = [worker("worker-1", idle_s=30), worker("worker-2", idle_s=60)]
+    assert clusters.report(cluster, *both)["retire"] == ["worker-2"]
+    clusters.step(cluster)
+    assert "worker-2" in clusters.alive(cluster)  # until the engine has let it go
+    clusters.report(cluster, both[0])
+    eventually(lambda: clusters.step(cluster) and "worker-2" not in clusters.alive(cluster), what="the end of worker-2")
+    codes = [event["code"] for event in clusters.step(cluster)["events"]]
+    assert "cluster.grows" in codes
+    assert "cluster.shrinks" in codes
+    assert "cluster.worker_lost" not in codes
+
+
+def test_a_lost_worker_is_replaced_and_the_cluster_is_not_ready_meanwhile(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, worker("worker-1"))
+    clusters.kill(cluster, "worker-1")
+    clusters.report(cluster, ready=False)
+    assert clusters.get(cluster)["phase"] == "starting"
+    clusters.step(cluster)
+    assert clusters.alive(cluster) == {"head", "agent", "worker-2"}
+    clusters.report(cluster, worker("worker-2"))
+    assert clusters.get(cluster)["phase"] == "ready"
+    assert any(
+        "worker-1 is gone: it was ended by signal 9" in event["message"] for event in clusters.get(cluster)["events"]
+    )
+
+
+def test_workers_that_end_at_once_are_given_up(clusters: Clusters, clock: FakeClock) -> None:
+    (clusters.environment / "bin" / "failing").touch()
+    cluster = clusters.start()
+
+    def given_up() -> dict[str, Any] | None:
+        clock.advance(5)
+        found = clusters.step(cluster)
+        return found if found["ended_at"] else None
+
+    ended = eventually(given_up, what="giving up")
+    assert (ended["phase"], ended["reason_code"]) == ("failed", "cluster.workers_fail")
+    assert "exit status 3" in ended["reason"]
+
+
+def test_a_dead_head_fails_the_cluster_with_its_reason_and_leaves_nothing(
+    clusters: Clusters, settings: Settings
+) -> None:
+    cluster = clusters.start()
+    folder = operations.platform_of(clusters.context).folder(cluster)
+    assert folder.exists()
+    clusters.kill(cluster, "head")
+    ended = clusters.until_ended(cluster)
+    assert (ended["phase"], ended["reason_code"], ended["holds"]) == ("failed", "cluster.head_ended", {})
+    assert "ended by signal 9" in ended["reason"]
+    assert "started:" in ended["reason"]  # the head's last lines
+    row = clusters.row(cluster)
+    assert (row.port_block, row.sealed) == (None, None)
+    assert clusters.context.processes.observe(cluster) == []
+    assert not folder.exists()
+    log = clusters.client.get(f"{API}/clusters/{cluster}/log", headers=clusters.notebook).text
+    assert log.startswith("==> head <==\nstarted:")
+
+
+def test_a_lost_agent_is_replaced(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    clusters.kill(cluster, "agent")
+    clusters.step(cluster)
+    assert "agent-2" in clusters.alive(cluster)
+
+
+def test_one_that_does_not_become_ready_in_time_is_ended_with_a_sentence(clusters: Clusters, clock: FakeClock) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, ready=False)
+    clock.advance(clusters.context.settings.start_timeout_s + 1)
+    ended = clusters.until_ended(cluster)
+    assert (ended["phase"], ended["reason_code"]) == ("failed", "cluster.start_timeout")
+    assert "0 of 1 workers have joined" in ended["reason"]
+
+
+def test_silence_is_not_readiness(clusters: Clusters, clock: FakeClock) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, worker("worker-1"))
+    clock.advance(60)
+    assert clusters.step(cluster)["reason_code"] == "cluster.silent"
+    clusters.report(cluster, worker("worker-1"))
+    assert clusters.get(cluster)["phase"] == "ready"
+
+
+def test_stopped_it_holds_on_until_nothing_is_left(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    answer = clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook)
+    assert (answer.status_code, answer.json()["phase"]) == (202, "stopping")
+    assert answer.json()["holds"]["clusters"] == 1
+    ended = clusters.until_ended(cluster)
+    assert (ended["phase"], ended["holds"]) == ("stopped", {})
+    assert clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook).status_code == 202
+
+
+def test_a_report_needs_the_cluster_s_own_token_and_generation(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, expect=409, generation=7)
+    body = {"generation": 1, "ready": True}
+    assert clusters.client.post(f"{API}/agent/reports", json=body, headers=clusters.notebook).status_code == 403
+    assert (
+        clusters.client.post(f"{API}/clusters", json={"spec": {}}, headers=clusters.agent(cluster)).status_code == 403
+    )
+
+
+def test_a_cluster_keeps_its_reservation_bound_while_it_runs(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    with clusters.context.database.read() as session:
+        assert session.get_one(ReservationRow, cluster).bound
