@@ -1,30 +1,25 @@
 """The commands below `moorage admin`, plugged into `moorage` where the service is installed (entry point group `moorage.commands`)."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moorage.cli.session import command, group, session
 from moorage.errors import MoorageError
-
-State = Annotated[
-    Path | None,
-    typer.Option(
-        "--state",
-        envvar="MOORAGE_HOME",
-        help="The state folder; that of this installation unless given.",
-        show_default=False,
-    ),
-]
+from moorage_service.admin import copies
+from moorage_service.admin.options import State
 
 SOUND, FOUND, BLIND = 0, 1, 2
 
 
 def register(app: typer.Typer) -> None:
     """Called by `moorage` at each start, so what a command needs is imported by the command itself."""
-    admin = group(app, "admin", "At the machine itself, as the account that runs Moorage: whether all is sound.")
+    admin = group(
+        app, "admin", "At the machine itself, as the account that runs Moorage: whether all is sound, and copies of it."
+    )
     command(admin, "check")(check)
+    command(admin, "backup")(copies.backup)
+    command(admin, "restore")(copies.restore)
 
 
 def check(

@@ -70,7 +70,9 @@ def _next_uid(session: Session, settings: Settings) -> int:
     """One above the highest that was ever allotted: a uid is never given twice, and never one that has an account."""
     end = settings.uid_first + settings.uid_count
     highest = session.scalar(select(func.max(UserRow.uid)).where(UserRow.uid >= settings.uid_first, UserRow.uid < end))
-    uid = settings.uid_first if highest is None else highest + 1
+    # A store that was lost or restored does not know all; the homes of those whom it forgot are theirs all the same.
+    owners = [owner for owner in _owners_of_homes(settings) if settings.uid_first <= owner < end]
+    uid = max([settings.uid_first - 1, highest or 0, *owners]) + 1
     while uid < end and _account(uid) is not None:
         uid += 1
     if uid >= end:
@@ -79,6 +81,11 @@ def _next_uid(session: Session, settings: Settings) -> int:
             code="uids_exhausted",
         )
     return uid
+
+
+def _owners_of_homes(settings: Settings) -> list[int]:
+    with os.scandir(settings.state / "homes") as entries:
+        return [entry.stat(follow_symlinks=False).st_uid for entry in entries]
 
 
 def _account(uid: int) -> pwd.struct_passwd | None:

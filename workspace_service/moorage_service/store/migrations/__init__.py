@@ -33,8 +33,7 @@ def upgrade(connection: Connection, to: str = "head") -> None:
     present = current(connection)
     if present == head():
         return
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if present is not None and present not in known:
+    if present is not None and present not in known():
         raise SchemaError(
             f"The database is of a newer version of Moorage (its schema is {present!r}, this one knows up to {head()!r}). "
             "Start that version, or restore a backup made by this one."
@@ -57,6 +56,11 @@ def head() -> str:
     found = _scripts().get_current_head()
     assert found is not None
     return found
+
+
+def known() -> frozenset[str]:
+    """The revisions that this program can start from."""
+    return frozenset(script.revision for script in _scripts().walk_revisions())
 
 
 def new_step(connection: Connection, message: str) -> Path:

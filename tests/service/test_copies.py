@@ -1,0 +1,335 @@
+"""`moorage admin backup` and `restore`: whole, private, consistent while others write, and never over what is there."""
+
+import fcntl
+import io
+import json
+import os
+import sqlite3
+import stat
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from moorage.wire import Phase
+from moorage_service.context import Context
+from moorage_service.projects import secrets
+from moorage_service.recovery import backup, restore
+from moorage_service.recovery.contents import CopyError
+from moorage_service.recovery.settle import settle
+from moorage_service.settings import Settings
+from moorage_service.store.tables import (
+    AuditRow,
+    ClusterRow,
+    JobRow,
+    ReservationRow,
+    UserRow,
+    WorkloadRow,
+)
+from tests.service import postgres
+from tests.service.databases import each_database
+from tests.service.town import Town, open_state, serve_town  # noqa: F401
+
+ALL = backup.parts_of(outputs=True, homes=True, environments=False)
+
+
+@pytest.fixture
+def furnished(context: Context) -> Context:
+    """A state folder with something of each part in it."""
+    state = context.settings.state
+    (state / "settings.yaml").write_text("service: {max_workers: 3}\n")
+    (state / "snapshots" / "sources").mkdir()
+    (state / "snapshots" / "sources" / "sha256-abc").write_bytes(b"source")
+    (state / "outputs" / "run-1").mkdir()
+    (state / "outputs" / "run-1" / "run.log").write_text("a log")
+    home = state / "homes" / "us-1"
+    home.mkdir()
+    (home / "notes.txt").write_text("mine")
+    (home / "link").symlink_to("/etc/passwd")
+    os.mkfifo(home / "pipe")
+    hub = sqlite3.connect(state / "database" / "hub.sqlite")
+    hub.execute("CREATE TABLE users (name TEXT)")
+    hub.execute("INSERT INTO users VALUES ('ada')")
+    hub.commit()
+    hub.close()
+    with context.database.begin() as session:
+        user = UserRow(hub_name="ada", groups=[], created_at=context.clock())
+        session.add(user)
+        session.flush()
+        secrets.put(session, context.vault, "user", user.id, "KEY", "opensesame", now=context.clock())
+    return context
+
+
+def copy_of(context: Context, folder: Path, **parts: bool) -> Path:
+    wanted = {"outputs": True, "homes": True, "environments": False, **parts}
+    return backup.make(context.settings, folder, backup.parts_of(**wanted))[0]
+
+
+def names_in(copy: Path) -> set[str]:
+    with tarfile.open(copy) as tar:
+        return set(tar.getnames())
+
+
+def test_a_copy_is_private_holds_what_is_needed_and_opens_every_secret(furnished: Context, tmp_path: Path) -> None:
+    copy = copy_of(furnished, tmp_path)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    names = names_in(copy)
+    assert {
+        "manifest.json", "database/service.sqlite", "database/hub.sqlite", "settings.yaml", "secrets/vault-key",
+        "snapshots/sources/sha256-abc", "outputs/run-1/run.log", "homes/us-1/notes.txt", "homes/us-1/link",
+    } <= names  # fmt: skip
+    assert "homes/us-1/pipe" not in names
+    fresh = tmp_path / "elsewhere"
+    restore.put_back(fresh, copy)
+    made = make_context_on(fresh)
+    with made.database.read() as session:
+        user = session.scalars(select(UserRow)).one()
+        assert secrets.values(session, made.vault, user_id=user.id, project_id="") == {"KEY": "opensesame"}
+    made.database.close()
+    assert os.readlink(fresh / "homes" / "us-1" / "link") == "/etc/passwd"
+    assert (fresh / "settings.yaml").read_text() == "service: {max_workers: 3}\n"
+    assert sqlite3.connect(fresh / "database" / "hub.sqlite").execute("SELECT name FROM users").fetchall() == [("ada",)]
+
+
+def make_context_on(state: Path) -> Context:
+    from moorage_service.context import make_context
+
+    made = make_context(Settings(state=state, seed_starter=False))
+    made.hub.close()
+    return made
+
+
+def test_homes_and_outputs_are_left_out_as_asked(furnished: Context, tmp_path: Path) -> None:
+    names = names_in(copy_of(furnished, tmp_path, homes=False, outputs=False))
+    assert not any(name.startswith(("homes", "outputs")) for name in names)
+
+
+def test_a_copy_made_while_others_write_is_one_moments(furnished: Context, tmp_path: Path) -> None:
+    """Each transaction writes two rows; no copy may hold one of them without the other."""
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            with furnished.database.begin() as session:
+                for half in ("a", "b"):
+                    session.add(UserRow(hub_name=f"u{number}{half}", groups=[], created_at=furnished.clock()))
+            number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copies = [copy_of(furnished, tmp_path / f"{number}.tar") for number in range(3)]
+    finally:
+        stop.set()
+        writer.join()
+    for number, copy in enumerate(copies):
+        fresh = tmp_path / f"state-{number}"
+        restore.put_back(fresh, copy)
+        rows = sqlite3.connect(fresh / "database" / "service.sqlite").execute(
+            "SELECT hub_name FROM users WHERE hub_name LIKE 'u%'"
+        )
+        found = {name for (name,) in rows}
+        assert all(name[:-1] + ("b" if name.endswith("a") else "a") in found for name in found)
+
+
+def test_a_copy_never_replaces_a_file_and_leaves_nothing_behind_when_it_fails(
+    furnished: Context, tmp_path: Path
+) -> None:
+    target = tmp_path / "copies" / "one.tar"
+    with pytest.raises(CopyError, match="no folder"):
+        copy_of(furnished, target)
+    target.parent.mkdir()
+    target.write_text("something else")
+    with pytest.raises(CopyError, match="never replaces"):
+        copy_of(furnished, target)
+    assert target.read_text() == "something else"
+    assert [each.name for each in target.parent.iterdir()] == ["one.tar"]
+    assert not list((furnished.settings.state / "database").glob(".copy-*"))
+
+
+def test_nothing_is_put_back_while_moorage_runs(furnished: Context, tmp_path: Path) -> None:
+    copy, state = copy_of(furnished, tmp_path), furnished.settings.state
+    with (state / "database" / "up.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(CopyError, match="Moorage runs on"):
+            restore.put_back(state, copy)
+
+
+def changed(copy: Path, target: Path, name: str, content: bytes, *, kind: bytes = tarfile.REGTYPE) -> Path:
+    """The copy with one member replaced or, if it was not there, added."""
+    with tarfile.open(copy) as source, tarfile.open(target, "w") as made:
+        for entry in source:
+            if entry.name != name:
+                made.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.type = (len(content), kind) if kind == tarfile.REGTYPE else (0, kind)
+        entry.linkname = content.decode() if kind == tarfile.SYMTYPE else ""
+        made.addfile(entry, io.BytesIO(content) if kind == tarfile.REGTYPE else None)
+    return target
+
+
+def untouched(state: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_ino for path in state.rglob("*")}
+
+
+def test_a_damaged_cut_or_hostile_copy_changes_nothing(furnished: Context, tmp_path: Path) -> None:
+    copy, state = copy_of(furnished, tmp_path), furnished.settings.state
+    (state / "database" / "up.lock").touch()
+    before = untouched(state)
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(copy.read_bytes()[: copy.stat().st_size // 2])
+    newer = replace(restore.read_manifest(copy), schema="9999")
+    bad = [
+        (cut, "no whole copy"),
+        (tmp_path / "missing.tar", "no file"),
+        (changed(copy, tmp_path / "1.tar", "secrets/vault-key", b"other"), "not what it was"),
+        (changed(copy, tmp_path / "2.tar", "homes/../../evil", b"x"), "no part of Moorage"),
+        (
+            changed(copy, tmp_path / "3.tar", "manifest.json", newer.to_json()),
+            "newer than this program knows",
+        ),
+        (changed(copy, tmp_path / "4.tar", "homes/us-1", b"/etc", kind=tarfile.SYMTYPE), None),
+    ]
+    for number, (each, words) in enumerate(bad):
+        with pytest.raises(CopyError, match=words):
+            restore.put_back(state, each)
+        assert untouched(state) == before, number
+
+
+def test_what_is_there_is_moved_aside_and_what_is_newer_of_users_and_runs_stays(
+    furnished: Context, tmp_path: Path
+) -> None:
+    copy, state = copy_of(furnished, tmp_path), furnished.settings.state
+    (state / "homes" / "us-1" / "notes.txt").write_text("newer")
+    (state / "outputs" / "run-2").mkdir()
+    (state / "snapshots" / "sources" / "sha256-abc").unlink()
+    with furnished.database.begin() as session:
+        session.add(UserRow(hub_name="bob", groups=[], created_at=furnished.clock()))
+    furnished.database.close()
+    outcome = restore.put_back(state, copy)
+    assert outcome.aside is not None
+    assert (state / "homes" / "us-1" / "notes.txt").read_text() == "newer"
+    assert (state / "outputs" / "run-2").is_dir()
+    assert (state / "snapshots" / "sources" / "sha256-abc").read_bytes() == b"source"
+    aside = sqlite3.connect(outcome.aside / "database" / "service.sqlite")
+    assert {name for (name,) in aside.execute("SELECT hub_name FROM users")} == {"ada", "bob"}
+    assert (outcome.aside / "secrets" / "vault-key").exists()
+    present = sqlite3.connect(state / "database" / "service.sqlite")
+    assert {name for (name,) in present.execute("SELECT hub_name FROM users")} == {"ada"}
+
+
+# An older copy, put back under what runs.
+
+
+def put_back(town: Town, copy: Path) -> None:
+    town.context.database.close()
+    restore.put_back(town.context.settings.state, copy)
+    town.reopen()
+
+
+@pytest.fixture
+def programs() -> Iterator[None]:
+    """PostgreSQL's own programs, where Debian's wrappers on PATH choose a server by themselves."""
+    found = postgres.find_programs()
+    before = os.environ["PATH"]
+    if found is not None:
+        os.environ["PATH"] = f"{found}:{before}"
+    yield
+    os.environ["PATH"] = before
+
+
+@each_database
+@pytest.mark.usefixtures("programs")
+def test_what_began_after_the_copy_is_adopted(town: Town, tmp_path: Path) -> None:
+    with town.context.database.begin() as session:  # as it was before any of it was asked for
+        later = {
+            table.name: [dict(row._mapping) for row in session.execute(select(table))] for table in reversed(TABLES)
+        }
+        for table in reversed(TABLES):
+            session.execute(table.delete())
+    if town.context.settings.database_url:
+        write_url(town.context.settings)
+    copy = copy_of(town.context, tmp_path, homes=False)
+    with town.context.database.begin() as session:
+        for table in TABLES:
+            for row in later[table.name]:
+                session.execute(table.insert(), [row])
+    put_back(town, copy)
+    settle(town.context)
+    town.step()
+    assert town.nothing_died()
+    with town.context.database.read() as session:
+        for each in town.everything:
+            assert session.get_one(ReservationRow, each).released_at is None
+    assert set(town.audit()) >= {"store.restored", "workload.adopted"}
+    assert town.ask(town.token, f"/clusters/{town.cluster}").status_code == 200
+
+
+TABLES = [WorkloadRow.metadata.tables[name] for name in (
+    "workloads", "reservations", "clusters", "tokens", "runs", "events", "idempotency",
+)]  # fmt: skip
+
+
+def write_url(settings: Settings) -> None:
+    """The restored settings say where the database is."""
+    (settings.state / "settings.yaml").write_text(json.dumps({"service": {"database_url": settings.database_url}}))
+
+
+def test_what_the_copy_knows_to_be_starting_goes_on_as_it_runs_now(town: Town, tmp_path: Path) -> None:
+    with town.context.database.begin() as session:
+        cluster = session.get_one(ClusterRow, town.cluster)
+        kept = (cluster.port_block, cluster.scale)
+        cluster.port_block, cluster.scale = None, {}
+        for each in town.everything:
+            session.get_one(WorkloadRow, each).phase = Phase.PENDING.value
+            session.get_one(ReservationRow, each).bound = False
+        session.execute(text("DELETE FROM tokens"))
+    copy = copy_of(town.context, tmp_path, homes=False)
+    with town.context.database.begin() as session:
+        cluster = session.get_one(ClusterRow, town.cluster)
+        cluster.port_block, cluster.scale = kept
+    put_back(town, copy)
+    settle(town.context)
+    town.step()
+    assert town.nothing_died()
+    with town.context.database.read() as session:
+        cluster = session.get_one(ClusterRow, town.cluster)
+        assert (cluster.port_block, cluster.scale["workers"]) == (kept[0], ["worker-1", "worker-2"])
+        assert all(session.get_one(ReservationRow, each).bound for each in town.everything)
+    assert town.ask(town.token, f"/notebooks/{town.notebook}").json()["phase"] == "ready"
+
+
+def test_what_ended_after_the_copy_is_not_begun_again(town: Town, tmp_path: Path) -> None:
+    copy = copy_of(town.context, tmp_path, homes=False)
+    town.end_everything()
+    put_back(town, copy)
+    settle(town.context)
+    town.step()
+    assert town.context.processes.observe_all() == []
+    for each in town.everything:
+        row = town.row(each)
+        assert row.ended_at is not None
+        assert "after the copy of the store was made" in (row.reason or "")
+
+
+def test_a_fire_that_may_have_been_made_is_not_made_again(town: Town, tmp_path: Path) -> None:
+    due = datetime(2026, 1, 1, tzinfo=UTC)
+    with town.context.database.begin() as session:
+        job = session.scalars(select(JobRow)).one()
+        job.schedule, job.next_fire_at = {"cron": "0 6 * * *", "timezone": "Europe/Berlin"}, due
+    copy = copy_of(town.context, tmp_path, homes=False)
+    put_back(town, copy)
+    settle(town.context)
+    with town.context.database.read() as session:
+        next_fire = session.scalars(select(JobRow.next_fire_at)).one()
+        said = session.scalars(select(AuditRow.why).where(AuditRow.action == "store.restored")).one()
+    assert next_fire is not None
+    assert next_fire > town.context.clock()
+    assert said is not None
+    assert "nightly" in said
