@@ -1,7 +1,6 @@
 """What every engine does, and what their plans share."""
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
@@ -51,9 +50,3 @@ def agent_plan(
         "MOORAGE_AGENT_PORTS": ",".join(map(str, ports)),
     }
     return RolePlan(program=("moorage-agent",), env={**env, **told}, size=AGENT_SIZE)
-
-
-def at_least(version: str, least: tuple[int, ...]) -> bool:
-    """Compares the leading numbers of a version: "2.60.0" >= (2, 54)."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[: len(least)])
-    return numbers >= least

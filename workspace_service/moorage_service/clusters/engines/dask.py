@@ -11,11 +11,11 @@ from datetime import datetime
 
 from moorage.wire import Attach, ClusterSpec, Size
 from moorage.wire.clusters import EngineName
+from moorage_images.minimums import is_safe
 from moorage_service.clusters import credentials
-from moorage_service.clusters.engines.base import agent_plan, at_least
+from moorage_service.clusters.engines.base import agent_plan
 from moorage_service.clusters.plan import NAME, ClusterPlan, RolePlan, Site, Upstream
 
-LEAST_VERSION = (2026, 1)  # before, a page of the dashboard could be made to run a stranger's script
 FILES = {"ca.pem": "ca", "cert.pem": "cert", "key.pem": "key"}
 DEATH_TIMEOUT_S = 60  # a worker that can't find its scheduler for so long ends by itself
 
@@ -31,7 +31,7 @@ class Dask:
         remedy = "Put dask[complete]>=2026.8 under packages in moorage.yaml and build the project."
         if version is None:
             return f"The project's environment has no Dask (the package distributed). {remedy}"
-        if not at_least(version, LEAST_VERSION):
+        if not is_safe("distributed", version):
             return f"The project's environment has distributed {version}, whose dashboard is unsafe. {remedy}"
         return None
 

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from moorage.wire import Attach, ClusterSpec, Size
 from moorage.wire.clusters import EngineName
+from moorage_images.minimums import is_safe
 from moorage_service.clusters import credentials
-from moorage_service.clusters.engines.base import agent_plan, at_least
+from moorage_service.clusters.engines.base import agent_plan
 from moorage_service.clusters.plan import HEAD, NAME, ClusterPlan, RolePlan, Site, Upstream
 
-LEAST_VERSION = (2, 54)  # token authentication, and the dashboard's last known hole closed
 LEAST_STORE = 80 << 20  # Ray refuses less than 75 MiB
 HEAD_STORE_SHARE, WORKER_STORE_SHARE = 0.1, 0.3
 # What the head serves, one port each; `--dashboard-agent-listen-port` and the two metrics ports are fixed unless told.
@@ -34,7 +34,7 @@ class Ray:
         remedy = "Put ray[client,default]>=2.60 under packages in moorage.yaml and build the project."
         if version is None:
             return f"The project's environment has no Ray. {remedy}"
-        if not at_least(version, LEAST_VERSION):
+        if not is_safe("ray", version):
             return f"The project's environment has Ray {version}, which can't keep strangers out. {remedy}"
         if not self.has_dashboard(packages):
             return f"The project's environment has Ray without its dashboard. {remedy}"
