@@ -133,6 +133,18 @@ def test_a_spec_that_is_none_is_a_sentence_with_exit_code_2(moorage: Terminal, s
     assert not moorage.api.requests
 
 
+def test_a_cluster_is_kept_for_a_while(api: FakeServiceApi, moorage: Terminal) -> None:
+    api.add_cluster("c1", "ray-1", phase="ready")
+    assert moorage("cluster", "keep", "ray-1") == 0
+    assert "Cluster ray-1 goes on when its notebook ends." in moorage.out
+    assert moorage("cluster", "keep", "ray-1", "--for", "8h", "--on-notebook-end", "stop") == 0
+    assert (api.clusters["c1"]["keep_for_s"], api.clusters["c1"]["on_notebook_end"]) == (28800.0, "stop")
+    assert moorage("cluster", "show", "ray-1") == 0
+    assert "ends with its notebook" in moorage.out
+    assert moorage("cluster", "keep", "ray-1", "--on-notebook-end", "burn") == 2
+    assert "write stop or keep" in moorage.err
+
+
 def test_a_refusal_is_shown_with_rule_and_holder(api: FakeServiceApi, moorage: Terminal) -> None:
     api.refuse_creates = True
     assert moorage("cluster", "create", "ray:1:1:1GiB") == 1

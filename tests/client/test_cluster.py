@@ -136,3 +136,15 @@ def test_importing_moorage_brings_no_engine_and_no_widgets(run_python: Callable[
     heavy = "{'ray', 'distributed', 'ipywidgets', 'anywidget', 'IPython'}"
     found = run_python(f"import sys, moorage; moorage.Cluster, moorage.attach; print({heavy} & set(sys.modules))")
     assert found.strip() == "set()"
+
+
+def test_it_is_kept_for_a_while_and_ends_with_its_notebook_again(api: FakeServiceApi, client: Client) -> None:
+    made = Cluster.create("ray", on_notebook_end="stop", client=client)
+    api.clusters[made.id] |= {"stops_at": "2999-01-01T00:00:00Z", "stops_why": "Its notebook has ended."}
+    assert "Its notebook has ended; stops in" in made.status
+    made.keep(hours=2)
+    assert (api.clusters[made.id]["keep_for_s"], made.state.on_notebook_end) == (7200.0, "keep")
+    assert "stops in" not in made.status
+    assert made.end_with_notebook().state.on_notebook_end == "stop"
+    with pytest.raises(errors.InvalidInput, match="write 'stop' or 'keep'"):
+        Cluster.create("ray", on_notebook_end="burn", client=client)  # type: ignore[arg-type]

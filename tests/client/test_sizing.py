@@ -1,5 +1,6 @@
 """The widget's state: what the person does and what the service says become one view."""
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -143,6 +144,39 @@ def test_stop_asks_the_service(api: FakeServiceApi, state: SizingState, screen: 
     eventually(lambda: api.clusters["c7"]["phase"] == "stopping")
     state.look()
     assert screen.now["cluster"]["words"] == "Stopping."
+
+
+def test_an_end_that_is_near_is_said_and_put_off_by_one_click(
+    api: FakeServiceApi, state: SizingState, screen: Screen
+) -> None:
+    api.attach = {"engine": "ray", "address": "a:1"}
+    api.add_cluster(
+        "c7",
+        "ray-7",
+        phase="ready",
+        on_notebook_end="stop",
+        stops_at="2999-01-01T00:00:00Z",
+        stops_why="Its notebook has ended.",
+    )
+    state.look()
+    assert screen.now["cluster"]["ending"].startswith("Its notebook has ended; stops in")
+    assert screen.now["cluster"]["keeping"] == "ends with its notebook"
+    state.handle({"do": "keep", "id": "c7", "hours": 8})
+    eventually(lambda: api.clusters["c7"].get("keep_for_s") == 8 * 3600)
+    eventually(lambda: screen.now["busy"] is None)
+    assert screen.now["cluster"]["ending"] is None
+    state.handle({"do": "keep", "id": "c7", "on_notebook_end": "keep"})
+    eventually(lambda: screen.now["cluster"]["keeping"] == "goes on when its notebook ends")
+
+
+def test_the_form_says_what_becomes_of_it_when_the_notebook_ends(
+    api: FakeServiceApi, state: SizingState, screen: Screen
+) -> None:
+    state.look()
+    assert screen.now["form"]["on_notebook_end"] == "stop"
+    state.handle({"do": "change", "field": "on_notebook_end", "value": "keep"})
+    state.create()
+    assert json.loads(api.requests[-1].content)["on_notebook_end"] == "keep"
 
 
 def test_a_cluster_that_vanished_is_said_to_have_stopped(

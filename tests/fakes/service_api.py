@@ -119,6 +119,8 @@ class FakeServiceApi:
         if method == "DELETE":
             cluster["phase"] = "stopping"
             return httpx.Response(202, json={})
+        if method == "PATCH":
+            cluster |= {"stops_at": None, **json.loads(self.requests[-1].content)}
         return httpx.Response(200, json=cluster)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from moorage.quantities import show_amount
 from moorage.wire import ClusterOptions, ClusterSpec, EngineOptions, Remaining, Size
-from moorage.wire.clusters import EngineName
+from moorage.wire.clusters import EngineName, OnNotebookEnd
 
 GIB = 2**30
 CPU_STEP = 0.5
@@ -26,6 +26,7 @@ class Form:
     memory: int = 2 * GIB
     gpu: int = 0
     gpu_type: str | None = None
+    on_notebook_end: OnNotebookEnd = "stop"
 
     def spec(self) -> ClusterSpec:
         worker = Size(cpu=self.cpu, memory=self.memory, gpu=self.gpu, gpu_type=self.gpu_type if self.gpu else None)
@@ -105,6 +106,8 @@ def change(form: Form, field: str, value: object, options: ClusterOptions) -> Fo
     if field == "engine":
         chosen = next((one for one in options.engines if one.engine == value), None)
         return form if chosen is None else replace(form, engine=chosen.engine)
+    if field == "on_notebook_end":
+        return replace(form, on_notebook_end="keep" if value == "keep" else "stop")
     if field == "gpu_type":
         return fit(replace(form, gpu_type=str(value)), options)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from moorage.card import size_text, versions_text
+from moorage.cluster import ending_text, keeping_text
 from moorage.errors import LimitRefused, MoorageError
 from moorage.quantities import show_amount
 from moorage.widget.arithmetic import CPU_STEP, MEMORY_STEP, Check, Form, Line
@@ -41,6 +42,7 @@ def form_look(form: Form, options: ClusterOptions) -> dict[str, Any]:
         "gpu": {"value": form.gpu, "min": 0, "max": most.gpu, "step": 1},
         "gpu_type": form.gpu_type,
         "gpu_types": options.gpu_types,
+        "on_notebook_end": form.on_notebook_end,
         "texts": {
             "cpu": show_amount("cpu", form.cpu),
             "memory": show_amount("memory", form.memory),
@@ -107,6 +109,9 @@ def cluster_look(
         "address": attach.address if attach is not None and state.phase is Phase.READY else None,
         "snippet": f"cluster = moorage.attach({name})\ncluster.connect()",
         "overlay": overlay_note(overlay),
+        "on_notebook_end": state.on_notebook_end,
+        "keeping": None if state.phase.ended else keeping_text(state),
+        "ending": ending_text(state) or None,
     }
     return look
 

@@ -81,6 +81,9 @@ class SizingState:
         elif doing == "stop":
             cluster_id = str(message.get("id"))
             self._in_background("Stopping...", lambda: self.stop(cluster_id))
+        elif doing == "keep":
+            cluster_id, change = str(message.get("id")), _change_of(message)
+            self._in_background("Asking...", lambda: self.keep(cluster_id, change))
         elif doing == "choose":
             self.choose(str(message.get("id")))
         elif doing == "new":
@@ -103,7 +106,9 @@ class SizingState:
         with self._lock:
             if self._form is None:
                 return
-            request = wire.ClusterRequest(project=self._around.project, spec=self._form.spec())
+            request = wire.ClusterRequest(
+                project=self._around.project, spec=self._form.spec(), on_notebook_end=self._form.on_notebook_end
+            )
         try:
             made = self._client.send(calls.create_cluster(request))
         except errors.MoorageError as error:
@@ -123,6 +128,19 @@ class SizingState:
         except errors.MoorageError as error:
             with self._lock:
                 self._trouble = error
+
+    def keep(self, cluster_id: str, change: wire.ClusterChange) -> None:
+        """Put off its end, or say what becomes of it when the notebook ends."""
+        try:
+            changed = self._client.send(calls.change_cluster(cluster_id, change))
+        except errors.MoorageError as error:
+            with self._lock:
+                self._trouble = error
+            return
+        with self._lock:
+            self._trouble = None
+            if self._chosen is not None and self._chosen.id == cluster_id:
+                self._chosen = changed
 
     def choose(self, cluster_id: str) -> None:
         with self._lock:
@@ -276,3 +294,12 @@ class SizingState:
     def _publish(self) -> None:
         if not self._closed:
             self._show(self.view())
+
+
+def _change_of(message: dict[str, Any]) -> wire.ClusterChange:
+    """What a button stands for; anything else changes nothing."""
+    hours, ending = message.get("hours"), message.get("on_notebook_end")
+    return wire.ClusterChange(
+        keep_for_s=hours * 3600.0 if isinstance(hours, int | float) else None,
+        on_notebook_end="stop" if ending == "stop" else "keep" if ending == "keep" else None,
+    )

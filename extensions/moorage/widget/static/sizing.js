@@ -112,6 +112,20 @@ function gpuFields(form, send) {
   return fields;
 }
 
+function endingField(form, send) {
+  const select = make(
+    "select",
+    {
+      "data-key": "on_notebook_end",
+      "aria-label": "When this notebook ends",
+      onchange: (event) => send({ do: "change", field: "on_notebook_end", value: event.target.value }),
+    },
+    make("option", { value: "stop", selected: form.on_notebook_end === "stop" }, "stop the cluster soon after"),
+    make("option", { value: "keep", selected: form.on_notebook_end === "keep" }, "keep the cluster"),
+  );
+  return make("label", { className: "mw-field" }, make("span", { className: "mw-name" }, "When this notebook ends"), select);
+}
+
 function bar(line) {
   const track = make("span", { className: "mw-track" });
   const used = make("span", { className: "mw-used" });
@@ -144,6 +158,7 @@ function formPart(view, send) {
     slider("Each worker: CPU", "cpu", form.cpu, form.texts.cpu, send),
     slider("Each worker: memory", "memory", form.memory, form.texts.memory, send),
     make("div", { className: "mw-pair" }, ...gpuFields(form, send)),
+    endingField(form, send),
   );
   const sums = make(
     "div",
@@ -183,6 +198,7 @@ function facts(cluster) {
     ["Each worker", cluster.size],
     ["Versions", cluster.versions],
     ["Address", cluster.address],
+    ["By itself", cluster.keeping],
   ].filter(([, value]) => value);
   const list = make("dl", { className: "mw-facts" });
   for (const [name, value] of rows) list.append(make("dt", {}, name), make("dd", {}, value));
@@ -191,6 +207,24 @@ function facts(cluster) {
     list.append(make("dt", {}, "Dashboard"), make("dd", {}, link));
   }
   return list;
+}
+
+function keepButtons(view, send) {
+  const { cluster } = view;
+  if (cluster.ended || cluster.phase === "stopping") return [];
+  const button = (text, key, change) =>
+    make(
+      "button",
+      { type: "button", className: "mw-button mw-plain", "data-key": key, disabled: view.busy !== null, onclick: () => send({ do: "keep", id: cluster.id, ...change }) },
+      text,
+    );
+  const stays = cluster.on_notebook_end === "keep";
+  return [
+    button("Keep for 8 h", "keep", { hours: 8 }),
+    stays
+      ? button("Stop with this notebook", "ending", { on_notebook_end: "stop" })
+      : button("Keep when this notebook ends", "ending", { on_notebook_end: "keep" }),
+  ];
 }
 
 function clusterPart(view, send) {
@@ -214,6 +248,7 @@ function clusterPart(view, send) {
     steps.length > 0 ? make("ol", { className: "mw-steps" }, ...steps) : null,
     cluster.reason ? make("p", { className: "mw-reason" }, cluster.reason) : null,
     !cluster.reason && cluster.counting && cluster.last_event ? make("p", { className: "mw-quiet" }, cluster.last_event) : null,
+    cluster.ending ? make("p", { className: "mw-note", role: "status" }, cluster.ending) : null,
     facts(cluster),
     ready
       ? make("div", { className: "mw-snippet" }, make("pre", {}, cluster.snippet), copyButton(cluster.snippet))
@@ -229,6 +264,7 @@ function clusterPart(view, send) {
             { type: "button", className: "mw-button", "data-key": "stop", disabled: view.busy !== null, onclick: () => send({ do: "stop", id: cluster.id }) },
             view.busy ?? "Stop cluster",
           ),
+      ...keepButtons(view, send),
       make("button", { type: "button", className: "mw-button mw-plain", "data-key": "new", onclick: () => send({ do: "new" }) }, "New cluster"),
     ),
   );
