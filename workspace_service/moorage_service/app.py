@@ -101,7 +101,7 @@ def _open_routes(context: Context) -> APIRouter:
     registry = registry_of(context)
 
     @router.get(f"{PREFIX}/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:  # not in a thread: all of them may wait for the store
         return {"status": "ok", "version": __version__}
 
     @router.get(f"{PREFIX}/metrics")

@@ -12,6 +12,7 @@ ServiceError
 """
 
 import dataclasses
+import errno
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -21,13 +22,13 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
 
 from moorage.wire import Refusal
+from moorage_service.store.database import FAILURES, OutcomeUnknownError
 
 log = logging.getLogger(__name__)
 
@@ -167,12 +168,20 @@ def install_handlers(app: FastAPI) -> None:
         }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
         return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
 
-    @app.exception_handler(PoolTimeout)
-    @app.exception_handler(OperationalError)
-    async def store_busy(connection: HTTPConnection, error: Exception) -> Response:
+    async def store_failed(connection: HTTPConnection, error: Exception) -> Response:
         log.error("the store failed at %s", connection.url.path, exc_info=error)
-        message = "The store does not answer or is busy, so nothing was changed. Try again in a moment."
-        return await _answer(connection, {"code": "store_unavailable", "message": message}, 503)
+        code, message = _store_in_words(error)
+        return await _answer(connection, {"code": code, "message": message}, 503, {"Retry-After": "2"})
+
+    for kind in FAILURES:
+        app.add_exception_handler(kind, store_failed)
+
+    @app.exception_handler(OSError)
+    async def disk_failed(connection: HTTPConnection, error: OSError) -> Response:
+        if error.errno not in _NO_ROOM:
+            raise error
+        log.error("the disk did not take what came to %s", connection.url.path, exc_info=error)
+        return await _answer(connection, {"code": "disk_full", "message": _FULL}, 503)
 
     @app.exception_handler(DataError)  # PostgreSQL's
     @app.exception_handler(OverflowError)  # SQLite's
@@ -190,6 +199,21 @@ def install_handlers(app: FastAPI) -> None:
         # Starlette raises it again after this answer, so the server's log has the traceback.
         message = "Something went wrong inside Moorage, and nothing more was done. An admin finds the cause in the service's log."
         return JSONResponse({"code": "internal_error", "message": message}, status_code=500)
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_FULL = "Moorage's disk takes nothing more, so nothing was kept of this. Try again once an admin has made room."
+
+
+def _store_in_words(error: Exception) -> tuple[str, str]:
+    """A stable code and what to do."""
+    if isinstance(error, OutcomeUnknownError):
+        again = "Send it again with the same Idempotency-Key, or look whether it was done before you send it anew."
+        return "outcome_unknown", f"The store's answer was lost, so it is not known whether this was done. {again}"
+    said = str(getattr(error, "orig", error)).lower()
+    if "disk is full" in said or "no space left" in said or "could not extend file" in said:
+        return "disk_full", _FULL
+    return "store_unavailable", "The store does not answer or is busy, so nothing was changed. Try again in a moment."
 
 
 def in_words(error: RequestValidationError | WebSocketRequestValidationError) -> tuple[str, str]:

@@ -3,15 +3,20 @@
 import logging
 import os
 import sys
+import time
 
 import uvicorn
 from sqlalchemy.exc import NoSuchModuleError, OperationalError
 
 from moorage_service.app import create_app
-from moorage_service.context import make_context
-from moorage_service.settings import SettingsError, load
+from moorage_service.context import Context, make_context
+from moorage_service.settings import Settings, SettingsError, load
 from moorage_service.store.migrations import SchemaError
 from moorage_service.walls import raise_wall
+
+
+RETRY_S = 0.5
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -23,7 +28,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"moorage-service: the settings can't be used. {error}")
     try:
-        context = make_context(settings)
+        context = _patiently(settings)
     except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError) as error:
         sys.exit(f"moorage-service: it can't start. {error}")
     raise_wall(context)
@@ -36,6 +41,19 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
     )
+
+
+def _patiently(settings: Settings) -> Context:
+    """`make_context`, again and again while the database is away: it may be starting, too. Raises what it raised last."""
+    deadline = time.monotonic() + settings.database_wait_s
+    while True:
+        try:
+            return make_context(settings)
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the database does not answer yet: %s", error.orig)
+            time.sleep(RETRY_S)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     orphan_sweep_s: float = Field(
         15.0, description="Between two looks for processes whose workload has ended; they are ended."
     )
+    database_wait_s: float = Field(
+        30.0, description="How long a service that starts waits for a database that does not answer."
+    )
     unknown_workloads: Literal["adopt", "end", "leave"] = Field(
         "adopt",
         description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "

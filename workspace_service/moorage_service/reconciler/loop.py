@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 
-from moorage.wire import WorkloadKind
+from moorage.wire import Phase, WorkloadKind
 from moorage_service.context import Context
 from moorage_service.metrics import LIVE, RECONCILE, RECONCILE_FAILED
+from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
 
@@ -24,6 +25,7 @@ Step = Callable[[Context, str], None]
 # Of these live workloads, oldest first, those that need a step now. A step decides for itself again: naming too many costs time only.
 Survey = Callable[[Context, Sequence[str]], Iterable[str]]
 TOLD_AFTER = 3
+STORE_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 MOST_DOUBLINGS = 16  # a power without a bound would overflow one day, and end the pass for all others
 
@@ -65,6 +67,9 @@ class Reconciler:
             changes = self._context.wakeup.changes
             try:
                 self.run_once()
+            except FAILURES as error:
+                log.error("reconcile pass of kind %s: the store fails: %s", self.kind.value, error)
+                self._stopping.wait(STORE_PAUSE_S)
             except Exception:
                 log.exception("reconcile pass of kind %s failed", self.kind.value)
             seen = changes
@@ -72,13 +77,7 @@ class Reconciler:
 
     def _live(self) -> list[str]:
         with self._context.database.read() as session:
-            ids = list(
-                session.scalars(
-                    select(WorkloadRow.id)
-                    .where(WorkloadRow.kind == self.kind.value, WorkloadRow.ended_at.is_(None))
-                    .order_by(WorkloadRow.created_at)
-                )
-            )
+            ids = list(session.scalars(_in_turn(self.kind)))
         LIVE.labels(self.kind.value).set(len(ids))
         alive = set(ids)
         self._failures = {key: value for key, value in self._failures.items() if key in alive}
@@ -100,6 +99,8 @@ class Reconciler:
             return
         try:
             self._step(self._context, workload_id)
+        except FAILURES:
+            raise  # the store's trouble, not the workload's: the next pass is soon, and for all of them
         except Exception as error:
             log.exception("reconciling %s failed", workload_id)
             RECONCILE_FAILED.labels(self.kind.value).inc()
@@ -118,6 +119,21 @@ class Reconciler:
         )
         with self._context.database.begin() as session:
             lifecycle.record(session, workload_id, "reconcile.trouble", message, now=self._context.clock())
+
+
+def _in_turn(kind: WorkloadKind) -> Select[str]:
+    """Each owner's first, then each owner's second, and so on, what holds something before what is queued: whoever holds little
+    is admitted before whoever holds much, so that nobody's queue stands before everybody else's.
+    """
+    turn = func.row_number().over(
+        partition_by=WorkloadRow.owner_id,
+        order_by=(WorkloadRow.phase == Phase.QUEUED.value, WorkloadRow.created_at, WorkloadRow.id),
+    )
+    return (
+        select(WorkloadRow.id)
+        .where(WorkloadRow.kind == kind.value, WorkloadRow.ended_at.is_(None))
+        .order_by(turn, WorkloadRow.created_at, WorkloadRow.id)
+    )
 
 
 def make_reconcilers(

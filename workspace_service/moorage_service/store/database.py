@@ -3,6 +3,9 @@
 `begin()` is a write transaction: on SQLite it takes the write lock at once (BEGIN IMMEDIATE), for SQLAlchemy drops
 FOR UPDATE there silently, and a transaction that reads first and writes later would fail as busy. `read()` never writes.
 No network call and no file work belongs inside either.
+
+What was committed is on the disk (SQLite: `synchronous=FULL`, a few milliseconds a commit): whoever was answered keeps what was answered,
+also when the power fails.
 """
 
 import json
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from moorage_service.store import migrations
@@ -21,6 +26,21 @@ from moorage_service.store import migrations
 T = TypeVar("T")
 
 BUSY_S = 30  # how long a writer waits for the one before it
+# Of psycopg. A server that is gone, or that cannot be reached any more, is noticed; a writer that is stopped holds its locks no longer than that.
+POSTGRESQL: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "tcp_user_timeout": 30_000,
+    "options": f"-c lock_timeout={BUSY_S}s -c idle_in_transaction_session_timeout=60s",
+}
+
+
+class OutcomeUnknownError(Exception):
+    """The store's answer to a commit was lost: what was written is there, or none of it is."""
+
+
+# The store is away, full or busy: no fault of what was asked of it, which may be asked again.
+FAILURES = (OperationalError, InterfaceError, InternalError, PoolTimeout, OutcomeUnknownError)
 
 
 class Database:
@@ -32,7 +52,7 @@ class Database:
         # As many connections as requests are served at once (FastAPI's 40 threads), and those of our own threads.
         self.engine = create_engine(
             url,
-            connect_args={"timeout": BUSY_S} if sqlite else {},
+            connect_args={"timeout": BUSY_S} if sqlite else POSTGRESQL,
             pool_pre_ping=not sqlite,
             pool_size=10,
             max_overflow=40,
@@ -50,8 +70,17 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        with self._write.begin() as session:
+        """Commits at the end of the block, or writes nothing. Raises OutcomeUnknownError when the answer to the commit is lost."""
+        with self._write() as session:
+            session.begin()
             yield session
+            session.flush()
+            try:
+                session.commit()
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise OutcomeUnknownError(str(error.orig)) from error
+                raise
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -84,7 +113,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         _use_wal(connection)
-        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_S * 1000}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
