@@ -86,6 +86,11 @@ class Origins:
             return None
         return "content" if label == CONTENT else "user"
 
+    def is_own(self, origin: str) -> bool:
+        """Whether an Origin header names the portal's own."""
+        scheme, _, netloc = origin.partition("://")
+        return scheme == urlsplit(self.portal).scheme and self.door(netloc) == "portal"
+
     def _below(self, label: str) -> str:
         parts = urlsplit(self.portal)
         return f"{parts.scheme}://{label}.{parts.netloc}"

@@ -92,7 +92,8 @@ def context(settings: Settings, hub: FakeHub, clock: FakeClock) -> Iterator[Cont
 def client(context: Context) -> Iterator[TestClient]:
     """Routes only: tests run the reconciler's steps themselves. A failure inside is raised in the test."""
     app = create_app(context, background=False)
-    with TestClient(app, base_url=f"{context.settings.public_url}{PREFIX}", follow_redirects=False) as made:
+    origin, host = context.settings.public_url, {"Host": context.settings.addresses.netloc}  # of its websockets, too
+    with TestClient(app, base_url=f"{origin}{PREFIX}", headers=host, follow_redirects=False) as made:
         yield made
 
 

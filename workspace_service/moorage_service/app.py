@@ -83,6 +83,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         summary="Notebooks, clusters, jobs and limits. Send a hub token or a notebook's own as `Authorization: Bearer TOKEN`.",
     )  # fmt: skip
     app.state.context = context
+    app.add_middleware(Doors, context=context, content=content_app(context))
     app.add_middleware(MeasureRequests)
     errors.install_handlers(app)
     for router in ROUTERS:

@@ -156,6 +156,12 @@ class Settings(BaseSettings):
     disabled_grace_s: float = Field(
         600.0, description="How long a disabled user's notebooks and clusters go on; at 0 they end at once."
     )
+    ticket_s: float = Field(
+        30.0, description="How long a ticket to the content origin is good; the browser uses it at once."
+    )
+    grant_s: float = Field(
+        3600.0, description="How long what a ticket opened stays open without being used: a dashboard, a run's notebook."
+    )
     hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
     )

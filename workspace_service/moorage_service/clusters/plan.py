@@ -68,8 +68,8 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """Where a dashboard really is: `root` + path, with the `prefix` kept if the engine serves below it."""
+    """Where a dashboard really is: `root` + `prefix` + path. The prefix is one that the engine was told, and names in its pages."""
 
     root: str
-    keeps_prefix: bool
+    prefix: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -49,7 +49,7 @@ def identify(context: Context, request: HTTPConnection) -> Caller:
         return _by_token(context, token.strip())
     cookie = request.cookies.get(sessions.COOKIE)
     if cookie:
-        caller = _by_session(context, cookie)
+        caller = person_of_session(context, tokens.hashed(cookie))
         if caller is not None:
             sessions.refuse_cross_site(request, context.settings)
             return caller
@@ -89,9 +89,10 @@ def _by_hub_token(context: Context, token: str) -> Caller:
     return _person(user, via="hub", hub_token=token)
 
 
-def _by_session(context: Context, cookie: str) -> Caller | None:
+def person_of_session(context: Context, session_hash: str) -> Caller | None:
+    """Who is signed in with the session of that hash; None when it has ended, here or at the hub."""
     with context.database.read() as session:
-        found = sessions.find(session, cookie, now=context.clock())
+        found = sessions.find(session, session_hash, now=context.clock())
         if found is None:
             return None
         user = session.get(UserRow, found.user_id)

@@ -2,7 +2,6 @@
 
 import hmac
 import secrets
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
@@ -27,8 +26,10 @@ def redirect_uri() -> str:
 def to_sign_in(context: Context, after: str) -> RedirectResponse:
     """Sends the browser to the hub, which sends it back to `oauth_callback`, which sends it to `after` (a path of ours)."""
     state = secrets.token_urlsafe(24)
-    query = urlencode({"client_id": CLIENT_ID, "redirect_uri": redirect_uri(), "response_type": "code", "state": state})
-    response = RedirectResponse(f"{context.settings.public_url}/hub/api/oauth2/authorize?{query}", status_code=302)
+    address = context.settings.addresses.hub(
+        "/api/oauth2/authorize", client_id=CLIENT_ID, redirect_uri=redirect_uri(), response_type="code", state=state
+    )
+    response = RedirectResponse(address, status_code=302)
     value = f"{state}:{after}"
     response.set_cookie(
         STATE_COOKIE, value, max_age=600, path=PREFIX, httponly=True, samesite="lax", secure=_secure(context)
@@ -76,17 +77,18 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
     return response
 
 
-@router.get("/sign-out")
+@router.post("/sign-out")
 def sign_out(context: Ctx, request: Request) -> RedirectResponse:
-    """Ends the session here and at the hub."""
+    """Ends the session here and at the hub, with what was opened by it."""
+    sessions.refuse_cross_site(request, context.settings)
     cookie = request.cookies.get(sessions.COOKIE)
     if cookie:
         with context.database.begin() as session:
             sessions.end(session, cookie)
-    response = RedirectResponse("/hub/logout", status_code=302)
+    response = RedirectResponse("/hub/logout", status_code=303)
     response.delete_cookie(sessions.COOKIE, path=PREFIX)
     return response
 
 
 def _secure(context: Context) -> bool:
-    return context.settings.public_url.startswith("https://")
+    return context.settings.addresses.secure

@@ -31,8 +31,8 @@ def create(session: Session, *, user_id: str, sealed_token: bytes, now: datetime
     return cookie
 
 
-def find(session: Session, cookie: str, *, now: datetime) -> SessionRow | None:
-    row = session.scalar(select(SessionRow).where(SessionRow.hash == hashed(cookie)))
+def find(session: Session, session_hash: str, *, now: datetime) -> SessionRow | None:
+    row = session.scalar(select(SessionRow).where(SessionRow.hash == session_hash))
     return row if row is not None and row.expires_at > now else None
 
 

@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 
 from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
+from moorage_service.content import grants
 from moorage_service.context import Context, Ctx
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
@@ -118,12 +120,20 @@ def cancel(context: Ctx, caller: RequireUser, run_id: str) -> Run:
 
 
 @router.get("/runs/{run_id}/outputs/{name}", response_class=Response, responses=_OUTPUTS)
-def output(context: Ctx, caller: RequireMember, run_id: str, name: str) -> outputs.WholeFile:
-    """notebook.ipynb, notebook.html (in a sandbox, without an origin) or run.log."""
+def output(
+    context: Ctx, caller: RequireMember, request: Request, run_id: str, name: str, download: str | None = None
+) -> Response:
+    """notebook.ipynb, notebook.html (in a sandbox, without an origin; a browser is sent to the content origin) or run.log."""
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
     path = outputs.find(context.settings, run.workload_id, name)
-    return outputs.WholeFile(path, media_type=outputs.KINDS[name][0], headers=outputs.HEADERS)
+    if grants.is_elsewhere(context, caller):
+        if name in outputs.PAGES:
+            below = name if download is None else f"{name}?download"
+            target = grants.Target("output", run.workload_id)
+            return RedirectResponse(grants.entrance(context, request, caller, target, below), status_code=303)
+        return outputs.answer(path, download=True)
+    return outputs.answer(path, download=download is not None)
 
 
 @router.get("/runs/{run_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -17,6 +17,8 @@ KINDS = {
     "run.log": ("text/plain; charset=utf-8", 60 * 2**20),
 }
 
+PAGES = frozenset({"notebook.html"})  # what a browser renders
+
 # A rendered notebook holds whatever its cells wrote, scripts included. In a sandbox without an origin it can neither
 # read cookies nor call the service as the one who looks at it; and it can reach no other address.
 CONTENT_POLICY = (
@@ -96,6 +98,15 @@ class WholeFile(FileResponse):
         self.headers["Accept-Ranges"] = "none"
         asked = [(name, value) for name, value in scope["headers"] if name != b"range"]
         await super().__call__({**scope, "headers": asked}, receive, send)
+
+
+def answer(path: Path, *, framed_by: str = "'self'", download: bool = False) -> WholeFile:
+    """An output for a reader: in its sandbox, to be framed by `framed_by` alone; or, as a `download`, to be kept."""
+    policy = CONTENT_POLICY.replace("frame-ancestors 'self'", f"frame-ancestors {framed_by}")
+    headers = {**HEADERS, "Content-Security-Policy": policy}
+    return WholeFile(
+        path, media_type=KINDS[path.name][0], headers=headers, filename=path.name if download else None
+    )
 
 
 def remove_parts(settings: Settings, run_id: str) -> None:

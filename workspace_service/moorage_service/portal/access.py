@@ -76,10 +76,7 @@ def _sign_in(request: Request, error: NotSignedIn) -> Response:
 
 def _refused(request: Request, error: ServiceError) -> Response:
     came_from = urlsplit(request.headers.get("referer", ""))
-    own = came_from.netloc in (
-        request.headers.get("host"),
-        urlsplit(current_context(request).settings.public_url).netloc,
-    )
+    own = current_context(request).settings.addresses.is_own(f"{came_from.scheme}://{came_from.netloc}")
     if request.method == "POST" and own and is_ours(came_from.path):
         query = f"?{came_from.query}" if came_from.query else ""
         return render.go(f"{came_from.path}{query}", bad=error.message)

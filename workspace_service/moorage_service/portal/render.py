@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from moorage_service import __version__
+from moorage_service.context import current_context
 from moorage_service.identity.callers import Caller
 from moorage_service.portal import values, words
 from moorage_service.settings import PREFIX
@@ -66,10 +67,19 @@ def page(request: Request, caller: Caller, template: str, *, status: int = 200, 
     flash = _taken(request)
     data.setdefault("live", None)
     text = environment().get_template(template).render(caller=caller, path=request.url.path, flash=flash, **data)
-    response = HTMLResponse(text, status_code=status, headers=HEADERS)
+    response = HTMLResponse(text, status_code=status, headers=_headers(request))
     if flash is not None and not request.headers.get("x-live"):
         response.delete_cookie(FLASH, path=PREFIX)
     return response
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Frames of ours show what notebooks wrote, at the content origin where there is one."""
+    content = current_context(request).settings.addresses.content
+    if content is None:
+        return HEADERS
+    policy = POLICY.replace("frame-src 'self'", f"frame-src 'self' {content}")
+    return {**HEADERS, "Content-Security-Policy": policy}
 
 
 def error_page(request: Request, status: int, message: str) -> Response:

@@ -79,7 +79,7 @@ class Dask:
 
     def dashboard(self, site: Site, credentials: Mapping[str, str]) -> Upstream:  # noqa: ARG002
         # Its pages name absolute paths, so it is told its prefix and serves below it.
-        return Upstream(root=f"http://{site.host}:{site.ports['dashboard']}", keeps_prefix=True)
+        return Upstream(root=f"http://{site.host}:{site.ports['dashboard']}", prefix=site.prefix)
 
 
 def _address(site: Site) -> str:

@@ -76,7 +76,6 @@ class Ray:
         # The interface uses relative paths only, so it knows of no prefix.
         return Upstream(
             root=f"http://{site.host}:{site.ports['dashboard']}",
-            keeps_prefix=False,
             headers={"X-Ray-Authorization": f"Bearer {credentials['token']}"},
         )
 
