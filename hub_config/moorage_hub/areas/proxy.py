@@ -1,5 +1,7 @@
 """configurable-http-proxy: its ports and its token; and the origins that it serves."""
 
+import hashlib
+import re
 from collections.abc import Callable
 
 from jupyterhub.utils import subdomain_hook_idna
@@ -8,6 +10,8 @@ from traitlets.config import Config
 from moorage.origins import free_label
 from moorage_hub.settings import HubSettings
 from moorage_hub.state import read_token
+
+_LABEL = re.compile(r"[a-z0-9](-?[a-z0-9]){0,62}")
 
 
 def configure_proxy(c: Config, settings: HubSettings) -> None:
@@ -33,10 +37,18 @@ def configure_origins(c: Config, settings: HubSettings) -> None:
 
 
 def user_hosts(domain: str) -> Callable[[str, str, str], str]:
-    """The hub's own hook, but for the labels that we keep; the domain is told here, for the hub's settings hold none."""
+    """The hub's own hook, but for the labels that we keep, and for names that are no label themselves, such as addresses.
+
+    Of these the hub takes 28 bits of a digest: whoever chooses their name could find one with another user's origin. And
+    it takes letters for plain that a browser reads as others, such as the sign of the kelvin. The domain is told here,
+    for the hub's settings hold none.
+    """
 
     def hook(name: str, _domain: str, kind: str) -> str:
         label = str(subdomain_hook_idna(name, domain, kind)).removesuffix(f".{domain}")
+        plain = (label == name and _LABEL.fullmatch(label)) or label.startswith("xn--")
+        if kind == "user" and not plain:
+            label = f"u--{hashlib.sha256(name.encode()).hexdigest()[:40]}"
         return f"{free_label(label, name)}.{domain}"
 
     return hook

@@ -4,6 +4,7 @@ import os
 import pwd
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,6 +18,8 @@ from moorage_service.store.database import Database
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import UserRow
 from moorage_spawners.launch import Identity
+
+_LONGEST = 200  # characters of a user's name
 
 
 def sign_in(
@@ -43,6 +46,7 @@ def ensure_user(
         lock(session, ["users"])
         user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
     if user is None:
+        _refuse_name(name)
         uid = None
         if os.geteuid() == 0:
             uid = _next_uid(session, settings)
@@ -64,6 +68,16 @@ def ensure_user(
     if user.admin != admin or user.groups != sorted(groups):
         user.admin, user.groups = admin, sorted(groups)
     return user
+
+
+def _refuse_name(name: str) -> None:
+    """A name becomes part of paths, of pages and of logs. The hub has its own rule; this one holds whatever that is."""
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST or "/" in name or set(unquote(name)) <= {"."}:
+        raise Forbidden(
+            f"The user name {name[:80]!r} can't be used: it must have 1 to {_LONGEST} printable characters, no slash, and more than "
+            "dots. An admin can change which name the sign-in gives.",
+            code="user_name",
+        )
 
 
 def _next_uid(session: Session, settings: Settings) -> int:
