@@ -55,6 +55,8 @@ class Dask:
         }  # fmt: skip
         if site.shared:
             worker["host"] = site.bind
+            # A worker without a dashboard still serves HTTP, without any credential, on all interfaces unless it is told.
+            worker["dashboard-address"] = f"{site.bind}:0"
         if spec.worker.gpu:
             worker["resources"] = f"GPU={spec.worker.gpu}"
         offer = {"CPU": float(threads), "memory": float(spec.worker.memory)}
