@@ -9,11 +9,11 @@ from tornado import web
 from traitlets import Float, Unicode
 
 from moorage_hub.accounts import Accounts
+from moorage_hub.front_door import FrontDoor
 from moorage_hub.login_links import LoginLinks
-from moorage_hub.sign_out import SignsOut
 
 
-class PasswordAuthenticator(SignsOut):
+class PasswordAuthenticator(FrontDoor):
     """Only who is listed may log in, by password or by a link that works once."""
 
     state_folder = Unicode(help="Moorage's state folder.").tag(config=True)
@@ -28,8 +28,13 @@ class PasswordAuthenticator(SignsOut):
     def links(self) -> LoginLinks:
         return LoginLinks(Path(self.state_folder), lifetime_s=self.login_link_s)
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._checking = asyncio.Semaphore(2)  # a password costs 16 MiB and some work to check
+
     async def authenticate(self, _handler: Any, data: dict[str, Any]) -> dict[str, Any] | None:
-        name = await asyncio.to_thread(self._name, data)
+        async with self._checking:
+            name = await asyncio.to_thread(self._name, data)
         account = self.accounts.get(name) if name is not None else None
         return None if account is None else {"name": name, "admin": account.admin}
 

@@ -18,8 +18,8 @@ from tornado import web
 from tornado.httpclient import HTTPClientError
 from traitlets import List, Unicode
 
+from moorage_hub.front_door import FrontDoor
 from moorage_hub.identities import Identities
-from moorage_hub.sign_out import SignsOut
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=|:~-]{0,127}")
 EMAIL_CLAIMS = frozenset({"email", "mail", "emailAddress", "upn"})
@@ -28,7 +28,7 @@ VERIFIED = ("email_verified", "verified_email")
 SUBJECTS = ("sub", "id", "oid", "uuid", "account_id")
 
 
-class IdentityGuard(SignsOut):
+class IdentityGuard(FrontDoor):
     """To be put before a class of oauthenticator, as `guarded` does."""
 
     state_folder = Unicode(help="Moorage's state folder.").tag(config=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
+from limits import parse_many
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -68,6 +69,14 @@ class HubSettings(BaseSettings):
         60,
         ge=1,
         description="How often the identity provider is asked again whether a signed-in user may still come in.",
+    )
+    sign_in_rate: str = Field(
+        "10 per minute; 100 per hour",
+        description="How often one address may try to sign in under one name; it may five times as often in all. Without a limit when empty.",
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses of proxies before ours, as ours sees them: what they say of whom they speak for is believed.",
     )
     user: str = Field(
         "",
@@ -125,6 +134,10 @@ class HubSettings(BaseSettings):
             parse_memory(self.notebook_memory, "notebook_memory")
         except InvalidQuantity as error:
             raise ValueError(str(error)) from error
+        try:
+            parse_many(self.sign_in_rate) if self.sign_in_rate else []
+        except ValueError as error:
+            raise ValueError(f"sign_in_rate: {self.sign_in_rate!r} is no rate; write one such as '10 per minute; 100 per hour'") from error
         self._refuse_unsafe()
         return self
 

@@ -8,17 +8,9 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
-from jupyterhub.auth import Authenticator
 from tornado import web
 
 from moorage_hub.areas.roles import SERVICE
-
-
-class SignsOut(Authenticator):  # type: ignore[misc]  # jupyterhub carries no types
-    """Any authenticator with the route that signs a user out; to be put before its class."""
-
-    def get_handlers(self, app: Any) -> list[tuple[str, type]]:
-        return [*super().get_handlers(app), (r"/api/sign-out/([^/]+)", SignOutHandler)]
 
 
 class SignOutHandler(APIHandler):  # type: ignore[misc]  # jupyterhub carries no types

@@ -34,6 +34,7 @@ def service_child(settings: HubSettings, environ: Mapping[str, str]) -> Child:
         "ORIGINS": settings.origins,
         "HUB_API_URL": settings.hub_api_url,
         "SERVER_PYTHON": settings.server_python,
+        "TRUSTED_PROXIES": json.dumps(settings.trusted_proxies),
         **installation(settings.state),
     }
     mark = {tree.COOKIE: mark_of(settings.state)}

@@ -12,13 +12,13 @@ from moorage_hub.settings import HubSettings
 from moorage_service import metrics
 from moorage_service.app import API, create_app
 from moorage_service.context import make_context
-from moorage_service.settings import Inventory, Settings
+from moorage_service.settings import Inventory, Rates, Settings
 from tests.contract.settings_table import table_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("model", [HubSettings, Settings, Inventory])
+@pytest.mark.parametrize("model", [HubSettings, Settings, Inventory, Rates])
 def test_the_admins_page_has_every_setting(model: type[BaseModel]) -> None:
     wanted = "\n".join(table_of(model))
     assert wanted in (DOCS / "admin.md").read_text(), f"put this table into docs/admin.md:\n{wanted}"

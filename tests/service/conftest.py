@@ -18,7 +18,7 @@ from moorage_service.app import create_app
 from moorage_service.context import Context, make_context
 from moorage_service.identity import sessions
 from moorage_service.identity.hub import HubClient
-from moorage_service.settings import PREFIX, Inventory, Settings
+from moorage_service.settings import PREFIX, Inventory, Rates, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, new_id
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
@@ -62,7 +62,7 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
     """A machine of 8 cores and 32 GiB without GPUs, whatever it really has."""
     return Settings(
         state=tmp_path / "state", database_url=database_url, inventory=Inventory(cpu=8, memory=32 * GIB, gpus={}),
-        reconcile_s=0.05, hub_token_cache_s=0, seed_starter=False,
+        reconcile_s=0.05, hub_token_cache_s=0, seed_starter=False, rates=Rates(enabled=False),
     )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ from moorage_service.clusters.reconcile import step, survey
 from moorage_service.context import Context
 from moorage_service.identity.tokens import issue_token
 from moorage_service.reconciler.loop import make_reconcilers
-from moorage_service.settings import PREFIX, Inventory, Settings
-from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow
+from moorage_service.settings import PREFIX, Inventory, Rates, Settings
+from moorage_service.store.tables import ClusterRow, EnvironmentRow, ProjectRow, UserRow
 from moorage_service.workloads import lifecycle
 from tests.images.places import find_uv, open_python
 from tests.ports import free_port
@@ -44,7 +44,7 @@ def open_settings(**given: Any) -> Iterator[Settings]:
     state.chmod(0o755)
     ours = {
         "port": free_port(), "inventory": Inventory(cpu=8, memory=32 << 30, gpus={}), "reconcile_s": 0.2, "hub_token_cache_s": 0,
-        "seed_starter": False, "port_first": 26000, "port_blocks": 20, "scale_idle_s": 2.0,
+        "seed_starter": False, "port_first": 26000, "port_blocks": 20, "scale_idle_s": 2.0, "rates": Rates(enabled=False),
     }  # fmt: skip
     yield Settings(state=state, **{**ours, **given})
     shutil.rmtree(state, ignore_errors=True)

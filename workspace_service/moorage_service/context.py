@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from moorage_service.clock import Clock, utc_now
 from moorage_service.identity.hub import HubClient
+from moorage_service.identity.rates import RateLimits
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.inventory import Capacity, measure
 from moorage_service.projects.cancels import Cancels
@@ -32,6 +33,10 @@ class Context:
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
     no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
     cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
+    rates: RateLimits = field(init=False)  # who asked for what, how often
+
+    def __post_init__(self) -> None:
+        self.rates = RateLimits(self.settings.rates)
 
 
 def make_context(settings: Settings) -> Context:

@@ -8,6 +8,7 @@ ServiceError
 ├── Conflict            409  the thing's present state does not allow it
 │   └── LimitRefused    409  a limit refuses it; carries a moorage.wire.Refusal
 ├── TooLarge            413
+├── TooManyRequests     429  asked for too often; says when it may be again
 └── Unavailable         503  something this needs does not answer
 """
 
@@ -46,6 +47,11 @@ class ServiceError(Exception):
         self.message = message
         self.code = code or self.default_code
         self.field = field
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer, beside the usual ones."""
+        return {}
 
     def body(self) -> dict[str, Any]:
         # What was sent may be quoted in it, at any length.
@@ -86,6 +92,19 @@ class TooLarge(ServiceError):
     default_code = "too_large"
 
 
+class TooManyRequests(ServiceError):
+    status = 429
+    default_code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
+
+
 class Unavailable(ServiceError):
     status = 503
     default_code = "unavailable"
@@ -123,6 +142,7 @@ def documented() -> dict[int | str, dict[str, Any]]:
         409: "The present state, or a limit, does not allow it",
         413: "Too much was sent",
         422: "What was sent has another shape",
+        429: "It was asked for too often; `Retry-After` says when it may be again",
         503: "Something that this needs does not answer",
     }
     statuses = sorted({422, *(kind.status for kind in _kinds(ServiceError))} - {500})
@@ -147,7 +167,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ServiceError)
     async def service_error(connection: HTTPConnection, error: ServiceError) -> Response:
-        return await _answer(connection, error.body(), error.status)
+        return await _answer(connection, error.body(), error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

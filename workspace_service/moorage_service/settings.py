@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
+from limits import parse_many
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
@@ -55,6 +56,30 @@ class Inventory(BaseModel):
         None, description="Device as CUDA_VISIBLE_DEVICES names it -> type, e.g. {'0': 'h200'}."
     )
     cpu_overcommit: float = Field(4.0, description="Cores lent per core there is: notebooks idle most of the time.")
+
+
+class Rates(BaseModel):
+    """How often one user may ask, as "20 per minute; 200 per hour"; never refused when empty."""
+
+    model_config = ConfigDict(extra="forbid")
+    enabled: bool = Field(True, description="False: nothing is counted.")
+    notebook_start: str = Field("20 per minute", description="Starts of notebooks.")
+    cluster_create: str = Field("30 per minute", description="New clusters.")
+    run_start: str = Field("120 per minute", description="Runs started by hand; schedules are not counted.")
+    promote: str = Field("60 per minute", description="Promotions of notebooks.")
+    build: str = Field("30 per minute; 120 per hour", description="Builds, and new projects, which are built at once.")
+    ticket: str = Field("120 per minute", description="Dashboards and outputs opened.")
+    sign_in: str = Field("60 per minute", description="Sign-ins tried from one address.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        for name, value in self:
+            if isinstance(value, str) and value:
+                try:
+                    parse_many(value)
+                except ValueError as error:
+                    raise ValueError(f"rates.{name}: {value!r} is no rate; write one such as '20 per minute; 200 per hour'") from error
+        return self
 
 
 class Settings(BaseSettings):
@@ -164,6 +189,14 @@ class Settings(BaseSettings):
     )
     hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
+    )
+    rates: Rates = Field(default_factory=Rates, description="How often one user may ask for what is dear.")
+    starting_notebooks: int = Field(
+        5, ge=1, description="How many notebooks one user may have starting at once: the hub starts 100 at once for everybody."
+    )
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service what the hub does.",
     )
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")
 

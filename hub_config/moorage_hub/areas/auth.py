@@ -7,13 +7,15 @@ from traitlets.config import Config
 from moorage_hub import sign_on
 from moorage_hub.accounts import Accounts
 from moorage_hub.authenticator import PasswordAuthenticator
+from moorage_hub.front_door import FrontDoor
 from moorage_hub.guard import guarded
 from moorage_hub.settings import BUILT_IN, HubSettings
-from moorage_hub.sign_out import SignsOut
 from moorage_hub.state import read_token
 
 
 def configure_auth(c: Config, settings: HubSettings) -> None:
+    c.FrontDoor.sign_in_rate = settings.sign_in_rate
+    c.JupyterHub.trusted_downstream_ips = list(settings.trusted_proxies)
     c.JupyterHub.cookie_secret_file = str(settings.state / "secrets" / "cookie-secret")
     if settings.authenticator == BUILT_IN:
         accounts = Accounts(settings.state, settings.user)
@@ -25,7 +27,7 @@ def configure_auth(c: Config, settings: HubSettings) -> None:
         c.PasswordAuthenticator.any_allow_config = True  # the list itself
     else:
         cls = sign_on.authenticator_class(settings.authenticator)
-        c.JupyterHub.authenticator_class = types.new_class(f"Moorage{cls.__name__}", (SignsOut, cls))
+        c.JupyterHub.authenticator_class = types.new_class(f"Moorage{cls.__name__}", (FrontDoor, cls))
         if sign_on.is_single_sign_on(cls):
             _configure_single_sign_on(c, cls, settings)
             return

@@ -30,6 +30,7 @@ from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict, Forbidden
 from moorage_service.identity import idempotency
 from moorage_service.identity.callers import Caller
+from moorage_service.identity.rates import Action
 from moorage_service.identity.tokens import issue_token
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words
@@ -54,8 +55,9 @@ def head_size(settings: Settings, spec: ClusterSpec) -> Size:
 def create(context: Context, caller: Caller, request: ClusterRequest, *, key: str | None = None) -> str:
     """Admits a cluster for the caller and returns its id; the reconciler starts it.
 
-    Raises BadRequest, NotFound (project), Conflict (no environment, name taken), LimitRefused.
+    Raises BadRequest, NotFound (project), Conflict (no environment, name taken), LimitRefused, TooManyRequests.
     """
+    context.rates.count(Action.CLUSTER_CREATE, user_id=caller.user_id, address=caller.address)
     with context.database.begin() as session:
         made = idempotency.recall(session, user_id=caller.user_id, action="cluster", key=key)
         if made is not None:

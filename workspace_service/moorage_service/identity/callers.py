@@ -10,7 +10,7 @@ Every route names one of the `Require...` dependencies (a test enumerates the ro
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from cryptography.fernet import InvalidToken
@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import Forbidden, NotSignedIn, Unavailable
 from moorage_service.identity import sessions, tokens
+from moorage_service.identity.rates import address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.store.tables import UserRow
 
@@ -40,10 +41,16 @@ class Caller:
     workload_kind: str | None = None
     project_id: str | None = None  # of the calling workload
     hub_token: str | None = None  # to act at the hub as the user; only via session and hub
+    address: str | None = None  # through our proxy; None: from this machine
 
 
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
+    address = address_of(request, frozenset(context.settings.trusted_proxies))
+    return replace(_identify(context, request), address=address)
+
+
+def _identify(context: Context, request: HTTPConnection) -> Caller:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if token and scheme.lower() in ("bearer", "token"):
         return _by_token(context, token.strip())

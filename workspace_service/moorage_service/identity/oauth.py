@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, NotSignedIn
 from moorage_service.identity import sessions
+from moorage_service.identity.rates import Action, address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.settings import PREFIX, is_ours
 
@@ -47,6 +48,9 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
             field="state",
         )
+    context.rates.count(
+        Action.SIGN_IN, address=address_of(request, frozenset(context.settings.trusted_proxies)) or "of this machine"
+    )
     token = context.hub.exchange_code(code, client_id=CLIENT_ID, redirect_uri=redirect_uri())
     known = context.hub.user_for_token(token)
     if known is None:

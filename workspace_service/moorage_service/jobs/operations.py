@@ -15,6 +15,7 @@ from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict, Forbidden
 from moorage_service.identity import idempotency
 from moorage_service.identity.callers import Caller
+from moorage_service.identity.rates import Action
 from moorage_service.jobs import access, own_cluster, schedules
 from moorage_service.jobs.problems import as_service_errors
 from moorage_service.ledger.resources import of_size
@@ -120,6 +121,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
     A new version is active at once, and the former one retired. Nothing is left half made: the snapshot is kept first,
     the rest is one transaction.
     """
+    context.rates.count(Action.PROMOTE, user_id=caller.user_id, address=caller.address)
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)

@@ -15,6 +15,7 @@ from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict, NotFound
 from moorage_service.identity import idempotency
 from moorage_service.identity.callers import Caller
+from moorage_service.identity.rates import Action
 from moorage_service.jobs import access, operations
 from moorage_service.jobs.problems import as_service_errors
 from moorage_service.store.tables import JobRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
@@ -32,6 +33,7 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
     """Makes a run of the job's active version, or of the one named, and returns its id. It waits until it is
     admitted.
     """
+    context.rates.count(Action.RUN_START, user_id=caller.user_id, address=caller.address)
     with context.database.begin() as session:
         made = idempotency.recall(session, user_id=caller.user_id, action=f"run:{job_id}", key=key)
         if made is not None:

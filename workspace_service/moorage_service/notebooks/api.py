@@ -14,6 +14,7 @@ from moorage.wire import (
 from moorage_service.context import Ctx
 from moorage_service.errors import Forbidden
 from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
+from moorage_service.identity.rates import Action
 from moorage_service.notebooks import operations, takeover
 from moorage_service.projects.access import find_project
 from moorage_service.workloads import operations as workloads
@@ -59,6 +60,7 @@ def start_server(context: Ctx, caller: Caller, slug: str, size: Size) -> None:
         raise Forbidden(
             "A notebook's own token can't start notebooks. Use the portal, or a token from the hub's token page."
         )
+    context.rates.check(Action.NOTEBOOK_START, user_id=caller.user_id)  # counted when the hub asks for it
     operations.refuse_at_once(context, caller.user_id, caller.admin, slug, size)
     options = {"project": slug, "cpu": size.cpu, "memory": size.memory, "gpu": size.gpu, "gpu_type": size.gpu_type}
     context.hub.start_server(caller.name, slug, options, token=caller.hub_token)

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Phase, Size, WorkloadKind
 from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict
-from moorage_service.identity import users
+from moorage_service.identity import homes, users
+from moorage_service.identity.rates import Action
 from moorage_service.identity.tokens import issue_token
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
@@ -40,9 +41,11 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
             groups=tuple(request.groups),
             clock=context.clock,
         )
+        context.rates.count(Action.NOTEBOOK_START, user_id=user.id)
         project = find_project(session, request.project, user_id=user.id, admin=user.admin, at_least="editor")
         environment = _environment_of(project)
-        lock(session, [f"notebook:{user.id}:{project.id}"])
+        lock(session, [f"notebook:{user.id}"])
+        _refuse_many_starting(session, user, context.settings.starting_notebooks)
         _refuse_second(session, user, project)
         amounts = of_size(request.size)
         workload = lifecycle.new_workload(
@@ -122,6 +125,24 @@ def _refuse_second(session: Session, user: UserRow, project: ProjectRow) -> None
         f"Your earlier notebook of project {project.slug!r} is still {other.phase}. Start again in a few seconds.",
         code="notebook_exists",
     )
+
+
+def _refuse_many_starting(session: Session, user: UserRow, most: int) -> None:
+    """The hub starts so many notebooks at once and no more: nobody takes all its places."""
+    starting = session.scalar(
+        select(func.count())
+        .select_from(WorkloadRow)
+        .where(
+            WorkloadRow.kind == "notebook", WorkloadRow.owner_id == user.id, WorkloadRow.ended_at.is_(None),
+            WorkloadRow.target == "running", WorkloadRow.phase.in_((Phase.PENDING.value, Phase.STARTING.value)),
+        )
+    )  # fmt: skip
+    if (starting or 0) >= most:
+        raise Conflict(
+            f"{starting} of your notebooks are starting already, and a user may have {most} starting at once. "
+            "Wait until one of them is ready, or stop it.",
+            code="many_starting",
+        )
 
 
 def _alive(session: Session, user_id: str, project_id: str) -> WorkloadRow | None:

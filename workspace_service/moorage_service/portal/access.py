@@ -80,4 +80,6 @@ def _refused(request: Request, error: ServiceError) -> Response:
     if request.method == "POST" and own and is_ours(came_from.path):
         query = f"?{came_from.query}" if came_from.query else ""
         return render.go(f"{came_from.path}{query}", bad=error.message)
-    return render.error_page(request, error.status, error.message)
+    answer = render.error_page(request, error.status, error.message)
+    answer.headers.update(error.headers)
+    return answer

@@ -8,6 +8,7 @@ from moorage.wire import Build, MemberRequest, Project, ProjectRequest, Secret, 
 from moorage_service.context import Ctx
 from moorage_service.identity.callers import RequireUser
 from moorage_service.identity.idempotency import IdempotencyKey, recall, remember
+from moorage_service.identity.rates import Action
 from moorage_service.projects import builds, operations, secrets
 from moorage_service.projects.access import find_project, find_to_change, visible_projects
 from moorage_service.projects.bodies import ArchiveBody, TextBody
@@ -74,6 +75,7 @@ def remove_member(context: Ctx, caller: RequireUser, slug: Slug, user: str) -> N
 @router.post("/projects/{slug}/builds", status_code=202)
 def start_build(context: Ctx, caller: RequireUser, slug: Slug, key: IdempotencyKey = None) -> Build:
     """Builds the present moorage.yaml. The current environment stays until this one succeeds."""
+    context.rates.count(Action.BUILD, user_id=caller.user_id, address=caller.address)
     with context.database.begin() as session:
         project = find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="editor")
         action = f"build.start:{project.id}"

@@ -7,7 +7,7 @@ import threading
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from moorage_images import build as images
 from moorage_images import environments, interpreters, wheel
@@ -31,7 +31,7 @@ PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
 
 
 class Builder:
-    """Claims queued builds in the order of their creation. `start` and `stop` it once."""
+    """Claims queued builds, one user's after another's. `start` and `stop` it once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -115,14 +115,9 @@ class Builder:
 
     def _claim(self) -> tuple[str, str, str] | None:
         with self._context.database.begin() as session:
-            row = session.scalar(
-                select(BuildRow)
-                .where(BuildRow.state == "queued")
-                .order_by(BuildRow.created_at, BuildRow.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            )
-            if row is None:
+            turn = builds.next_in_turn(session)
+            row = None if turn is None else session.get(BuildRow, turn, with_for_update={"skip_locked": True})
+            if row is None or row.state != "queued":
                 return None
             row.state, row.started_at = "building", self._context.clock()
             return row.id, row.project_id, row.manifest

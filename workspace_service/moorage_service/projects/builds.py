@@ -1,10 +1,10 @@
 """Builds of environments: queued here, carried out one after another by `builder`."""
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Build
@@ -36,6 +36,26 @@ def queue(session: Session, project: ProjectRow, *, requested_by: str | None, no
     session.add(row)
     session.flush()
     return row
+
+
+def next_in_turn(session: Session) -> str | None:
+    """Of the queued builds the oldest of whoever has waited longest since a build of theirs began: many of one user's keep
+    nobody else waiting for more than one of them.
+    """
+    queued = session.execute(
+        select(BuildRow.id, BuildRow.requested_by)
+        .where(BuildRow.state == "queued")
+        .order_by(BuildRow.created_at, BuildRow.id)
+    ).all()
+    last = session.execute(
+        select(BuildRow.requested_by, func.max(BuildRow.started_at))
+        .where(BuildRow.requested_by.in_({row.requested_by for row in queued}), BuildRow.started_at.is_not(None))
+        .group_by(BuildRow.requested_by)
+    )
+    began: dict[str | None, datetime] = {user: moment for user, moment in last if moment is not None}
+    never = datetime.min.replace(tzinfo=UTC)
+    turn = min(queued, key=lambda row: began.get(row.requested_by, never), default=None)  # of equals the first
+    return None if turn is None else turn.id
 
 
 def latest(session: Session, project: ProjectRow) -> BuildRow | None:

@@ -14,6 +14,7 @@ from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict, NotFound
 from moorage_service.identity.callers import Caller
 from moorage_service.identity.idempotency import recall, remember
+from moorage_service.identity.rates import Action
 from moorage_service.identity.users import user_named
 from moorage_service.projects import archive, builds, manifests
 from moorage_service.projects.access import find_project, find_to_change, role_of
@@ -66,6 +67,7 @@ def create(context: Context, request: ProjectRequest, caller: Caller, key: str |
         )
     if request.slug in _TAKEN:
         raise BadRequest(f"slug: {request.slug!r} is the address of another page. Choose another.", field="slug")
+    context.rates.count(Action.BUILD, user_id=caller.user_id, address=caller.address)
     manifest = manifests.check(context.settings, request.manifest)
     files = archive.keep(context.settings, {archive.MANIFEST: request.manifest.encode()})
     with context.database.begin() as session:
