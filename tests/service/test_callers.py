@@ -12,7 +12,7 @@ from sqlalchemy import select
 from moorage.wire import NotebookRequest, Phase, Size
 from moorage_service.context import Context
 from moorage_service.errors import Conflict, Forbidden
-from moorage_service.identity import sessions, users
+from moorage_service.identity import homes, sessions, users
 from moorage_service.identity.keys import read_or_make
 from moorage_service.identity.vault import Vault
 from moorage_service.notebooks import operations as notebooks
@@ -246,11 +246,11 @@ def test_each_user_gets_a_uid_of_their_own_and_a_home_that_is_theirs(context: Co
             for name in ("ada", "bob")
         )
     assert (first.uid, second.uid) == (context.settings.uid_first, context.settings.uid_first + 1)
-    home = users.ensure_home(context.settings, first)
+    home = homes.ensure_home(context.settings, first)
     seen = home.stat()
     assert (seen.st_uid, stat.S_IMODE(seen.st_mode)) == (first.uid, 0o700)
     os.chown(home, 0, 0)  # as if the first start had been cut off
-    assert users.ensure_home(context.settings, first).stat().st_uid == first.uid
+    assert homes.ensure_home(context.settings, first).stat().st_uid == first.uid
 
 
 @as_root

@@ -1,6 +1,8 @@
 """A notebook from its admission until it is observed gone: what the spawner says is a hint, what the shim's record says decides."""
 
+import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from moorage_service.reconciler.orphans import Orphans
 from moorage_service.store.tables import EventRow, ProjectRow, ReservationRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Identity, ProcessSpec
+from moorage_spawners.shim import tree
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
 from tests.service.databases import each_database
@@ -187,11 +190,83 @@ def test_a_failed_start_says_what_the_spawner_saw(desk: Desk) -> None:
     assert found["reason"] == "The notebook server did not answer in 60 s."
 
 
+def test_a_start_of_what_runs_takes_it_over(desk: Desk) -> None:
+    """The hub had forgotten it: what kernels hold is worth more than a new size."""
+    first = desk.admitted()
+    desk.start(first)
+    desk.step(first)
+    answer = desk.admit(size={"cpu": 2, "memory": GIB})
+    assert answer.status_code == 201
+    found = answer.json()
+    assert (found["workload_id"], found["runs"], found["token"], found["environment_variables"]) == (
+        first,
+        True,
+        "",
+        {},
+    )
+    desk.step(first)
+    shown = desk.shown(first)
+    assert (shown["phase"], shown["holds"]["cpu"]) == ("starting", 1)
+    assert shown["events"][-1]["code"] == "notebook.taken_over"
+
+
+def test_what_is_to_end_is_not_taken_over(desk: Desk) -> None:
+    first = desk.admitted()
+    desk.start(first)
+    desk.step(first)
+    desk.client.delete(f"/api/v1/notebooks/{first}", headers=desk.ada)
+    assert desk.admit().json()["code"] == "notebook_exists"
+
+
+def test_a_hub_that_was_restarted_gives_up_what_it_never_started(desk: Desk) -> None:
+    workload = desk.admitted()
+    answer = desk.client.post(
+        "/api/v1/notebooks/forgotten", headers=desk.spawner, json={"user": "ada", "project": "starter"}
+    )
+    assert answer.status_code == 204
+    found = desk.until(workload, "failed")
+    assert found["reason"] == "The hub was restarted while this notebook was asked for. Start it again."
+    assert desk.released(workload)
+
+
+def test_a_hub_that_was_restarted_gives_up_nothing_that_runs(desk: Desk) -> None:
+    workload = desk.admitted()
+    desk.start(workload)
+    desk.client.post("/api/v1/notebooks/forgotten", headers=desk.spawner, json={"user": "ada", "project": "starter"})
+    desk.step(workload)
+    assert desk.shown(workload)["phase"] == "starting"
+
+
+def test_a_restart_of_the_machine_is_told_and_gives_back_what_it_ended(desk: Desk) -> None:
+    """All processes are gone at once, and pids, also of what was never ours, begin anew."""
+    workload = desk.admitted()
+    desk.start(workload)
+    desk.says(workload, "ready")
+    desk.step(workload)
+    folder = desk.context.processes.root / workload / "server" / "1"
+    record = json.loads((folder / "record.json").read_text())
+    tree.signal_all({record["shim_pid"], record["pid"]}, signal.SIGKILL)
+    eventually(lambda: tree.started(record["shim_pid"]) is None and tree.started(record["pid"]) is None)
+    record |= {
+        "boot": "an earlier boot/1",
+        "shim_pid": os.getpid(),
+        "pid": os.getpid(),
+        "pid_start": tree.started(os.getpid()),
+    }
+    (folder / "record.json").write_text(json.dumps(record))
+    found = desk.until(workload, "stopped")
+    assert (found["reason_code"], found["reason"].partition(".")[0]) == (
+        "notebook.machine_restarted", "The machine was restarted, which ended it",
+    )  # fmt: skip
+    assert desk.released(workload)
+    assert desk.admit().status_code == 201
+
+
 def test_a_start_ends_what_is_left_of_the_earlier_one_first(desk: Desk) -> None:
     first = desk.admitted()
     desk.start(first)
     desk.step(first)
-    answer = desk.admit()
+    answer = desk.admit(fresh=True)
     assert (answer.status_code, answer.json()["code"]) == (409, "notebook_exists")
     desk.until(first, "stopped")
     assert desk.admitted() != first

@@ -13,7 +13,7 @@ from moorage_service.clusters.plan import RolePlan
 from moorage_service.clusters.platforms.base import Order, Platform
 from moorage_service.clusters.scaling import Fleet
 from moorage_service.context import Context
-from moorage_service.identity.users import ensure_home
+from moorage_service.identity.homes import HomeUnusable, ensure_home
 from moorage_service.recovery import cards
 from moorage_service.store.tables import ClusterRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -111,7 +111,12 @@ def claim_ports(context: Context, workload_id: str) -> bool:
     with context.database.read() as session:
         owner = session.get_one(UserRow, session.get_one(WorkloadRow, workload_id).owner_id)
         taken = set(session.scalars(select(ClusterRow.port_block).where(ClusterRow.port_block.is_not(None))))
-    ensure_home(settings, owner)  # a user may have a cluster before their first notebook
+    try:
+        ensure_home(settings, owner)  # a user may have a cluster before their first notebook
+    except HomeUnusable as error:
+        with context.database.begin() as session:
+            fail(context, session, session.get_one(WorkloadRow, workload_id), "cluster.home_unusable", error.message)
+        return False
     found = ports.first_free(settings.port_first, settings.port_blocks, taken)
 
     def note(session: Session) -> bool:

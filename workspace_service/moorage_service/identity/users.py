@@ -182,14 +182,3 @@ def gid_of(user: UserRow) -> int | None:
     """The account's own group where the uid is an account's; else a group of the uid's number. None: not root."""
     account = None if user.uid is None else _account(user.uid)
     return user.uid if account is None else account.pw_gid
-
-
-def ensure_home(settings: Settings, user: UserRow) -> Path:
-    """Makes the user's home, 0700 and theirs. The service never opens a path below it."""
-    home = home_of(settings, user)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    gid = gid_of(user)
-    # Not only when it was just made: an earlier start may have been cut off between the two.
-    if user.uid is not None and gid is not None and home.stat().st_uid == 0:
-        os.chown(home, user.uid, gid)
-    return home

@@ -69,11 +69,25 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         session.flush()
         reach("notebook.recorded")
     reach("notebook.committed")
-    users.ensure_home(context.settings, user)
+    try:
+        homes.ensure_home(context.settings, user)
+    except homes.HomeUnusable as error:
+        give_up(context, answer.workload_id, error.message)
+        raise
     cards.keep(context, answer.workload_id)
     ADMITTED.labels("notebook").inc()
     context.wakeup.notify()
     return answer
+
+
+def give_up(context: Context, workload_id: str, reason: str) -> None:
+    """An admitted notebook that can't start ends with this reason, now rather than when its lease is over."""
+    with context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, workload_id)
+        if workload.target == "running":
+            workload.details = {**workload.details, "hub_told": True, "failure": reason}
+            lifecycle.ask_to_end(session, workload, now=context.clock(), reason=reason)
+    context.wakeup.notify()
 
 
 def answer_to(

@@ -46,10 +46,6 @@ def give_up(context: Context, forgotten: NotebookForgotten) -> None:
     """
     with context.database.read() as session:
         ids = [row.id for row in operations.wanted(session, forgotten.user, forgotten.project)]
-    idle = [workload_id for workload_id in ids if not context.processes.observe(workload_id)]
-    with context.database.begin() as session:
-        for workload_id in idle:
-            workload = session.get_one(WorkloadRow, workload_id)
-            workload.details = {**workload.details, "hub_told": True, "failure": FORGOTTEN}
-            lifecycle.ask_to_end(session, workload, now=context.clock(), reason=FORGOTTEN)
-    context.wakeup.notify()
+    for workload_id in ids:
+        if not context.processes.observe(workload_id):
+            operations.give_up(context, workload_id, FORGOTTEN)
