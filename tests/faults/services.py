@@ -1,5 +1,6 @@
 """The service as processes of their own, which a test may kill, pause and start again."""
 
+import http.client
 import json
 import os
 import signal
@@ -9,8 +10,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from moorage_service.settings import PREFIX
 from tests.waiting import eventually
@@ -70,10 +69,14 @@ class Service:
         return self
 
     def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            return httpx.get(f"{self.url}/health", trust_env=False, timeout=5).status_code == 200
-        except httpx.TransportError:
+            connection.request("GET", f"{PREFIX}/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     def status(self) -> int | None:
         """None while it lives; the negative number of the signal that ended it."""

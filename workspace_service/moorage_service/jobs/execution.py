@@ -106,7 +106,9 @@ def step(context: Context, run_id: str) -> None:
 
 
 def _runner_of(context: Context, run_id: str) -> Observation | None:
-    found = [each for each in context.processes.observe(run_id) if each.role == launch.ROLE]
+    # One whose start was interrupted before it ran is started anew, as if it had never been asked for.
+    seen = context.processes.observe(run_id)
+    found = [each for each in seen if each.role == launch.ROLE and (each.started_at or not each.gone)]
     alive = [each for each in found if not each.gone]
     return next(reversed(alive or found), None)
 
