@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ USERS = (("root", True), ("ada", False), ("bob", False))
 SETTINGS: dict[str, Any] = {
     "inventory": {"cpu": 64, "memory": 256 * GIB, "gpus": {}}, "reconcile_s": 0.1, "orphan_sweep_s": 0.5, "stop_grace_s": 0.5,
     "hub_token_cache_s": 60, "seed_starter": False, "port_first": 28000, "port_blocks": 60, "start_timeout_s": 60,
-    "agent_interval_s": 0.2,
+    "agent_interval_s": 0.2, "port_wall": "off", "rates": {"enabled": False}, "starting_notebooks": 1000,
 }  # fmt: skip
 WORKER = {"cpu": 0.1, "memory": GIB}
 
@@ -175,6 +176,13 @@ class Installation:
             return found if found["phase"] in phases else None
 
         return eventually(there, within=within, what=f"{workload_id} in {phases}")
+
+    def seconds_to_ready(self, workload_id: str, user: str = "ada") -> float:
+        found = self.workload(workload_id, user)
+        first, last = (
+            datetime.fromisoformat(found[name].replace("Z", "+00:00")) for name in ("created_at", "ready_at")
+        )
+        return (last - first).total_seconds()
 
     def running(self) -> list[Observation]:
         """Every process of a workload that is not gone."""
