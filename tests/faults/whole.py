@@ -38,7 +38,7 @@ GIB = 1 << 30
 ENVIRONMENT = "sha256-0ca1"
 SERVICE: dict[str, Any] = {
     "inventory": {"cpu": 64, "memory": 256 * GIB, "gpus": {}}, "reconcile_s": 0.2, "orphan_sweep_s": 1, "stop_grace_s": 1,
-    "seed_starter": False, "session_check_s": 600,
+    "seed_starter": False, "session_check_s": 600, "rates": {"enabled": False}, "starting_notebooks": 1000,
 }  # fmt: skip
 HUB: dict[str, Any] = {"user": "admin", "poll_s": 1, "check_routes_s": 1, "stop_grace_s": 1}
 
