@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from moorage_images.seal import remove
 
 RECORD = "moorage-environment.json"
 LOCK = "moorage-lock.txt"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,9 @@ class EnvironmentRecord:
 
 
 def path_of(root: Path, digest: str) -> Path:
+    """The environment's folder. Raises ValueError for what can't be the name of one, such as a path."""
+    if not _NAME.fullmatch(digest):
+        raise ValueError(f"{digest[:80]!r} can't be the name of an environment")
     return root / digest
 
 
