@@ -8,6 +8,7 @@ It reads FOLDER/spec.json and FOLDER/environment.json (removed at once: it may h
 and is told to stop by FOLDER/stop.json followed by SIGTERM.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -44,6 +45,13 @@ def from_arguments(arguments: list[str]) -> None:
         Sweep(folder).run(ready)
     else:
         Shim(folder).run(ready)
+
+
+def tell(ready: int) -> None:
+    """Says on the pipe that the first record is written. Whoever waited for it may have been killed meanwhile: that is no matter of ours."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ready, b"1")
+    os.close(ready)
 
 
 class Stopping:
@@ -105,8 +113,7 @@ class Shim:
             os.close(ready)
             return
         self.save(state="running", pid=self.pid, pid_start=tree.started(self.pid))
-        os.write(ready, b"1")
-        os.close(ready)
+        tell(ready)
         self.watch()
 
     def start(self) -> str | None:
@@ -231,8 +238,7 @@ class Sweep:
         self.stopping = Stopping(folder)
 
     def run(self, ready: int) -> None:
-        os.write(ready, b"1")
-        os.close(ready)
+        tell(ready)
         record = files.read(os.path.join(self.folder, files.RECORD))
         spec = files.read(os.path.join(self.folder, files.SPEC))
         assert record is not None
