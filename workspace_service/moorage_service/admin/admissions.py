@@ -7,14 +7,15 @@ removed are not known any more. Who belonged to which group is known as of each 
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from moorage_service.admin.facts import LOOK_BACK, Facts
 from moorage_service.ledger.limits import Held, Owner, Rule, applies, counts, standing
-from moorage_service.ledger.resources import from_units, in_words, in_words_over_time, to_units
+from moorage_service.ledger.resources import in_words, in_words_over_time, to_units
 from moorage_service.store.tables import AuditRow, LimitRow, ReservationRow
 
 __all__ = ["LOOK_BACK", "Over", "exceeded"]
+SAME = timedelta(seconds=1)
 CAPACITY = "capacity.set"  # the audit's word for what the machine lends
 
 
@@ -35,12 +36,10 @@ class Dated:
     amounts: tuple[tuple[datetime, int], ...]
 
     def at(self, moment: datetime) -> int | None:
-        """None: there was no such rule yet."""
-        found = None
-        for since, amount in self.amounts:
-            if since <= moment:
-                found = amount
-        return found
+        """None: there was no such rule yet. A change in the very same moment may have come after what it is compared with."""
+        before = [amount for since, amount in self.amounts if since <= moment - SAME]
+        during = [amount for since, amount in self.amounts if moment - SAME < since <= moment]
+        return max([before[-1], *during]) if before else None
 
 
 def exceeded(facts: Facts) -> Iterator[Over]:
@@ -142,8 +141,3 @@ def _machine(facts: Facts) -> Iterator[Dated]:
 
 def _words(rule: Rule, amount: int) -> str:
     return replace(rule, amount=amount).words
-
-
-def capacity_in_units(amounts: dict[str, int]) -> dict[str, float]:
-    """As the audit keeps it: cores, bytes, counts."""
-    return {resource: from_units(resource, units) for resource, units in sorted(amounts.items())}

@@ -7,7 +7,7 @@ when its workload is observed gone; one that was never bound to a start lapses w
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Holder, Refusal, Remaining, WorkloadKind
@@ -21,6 +21,8 @@ from moorage_service.store.commits import around_commit
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import LimitRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_spawners.launch.crash_points import reach
+
+LONGEST_WAIT = timedelta(seconds=60)  # for a lock; anything later is a clock that was set back
 
 
 def admit(
@@ -37,12 +39,16 @@ def admit(
 
     `show_others`: the refusal names other owners' workloads too (admins). Raises LimitRefused; nothing is written then.
     """
-    _lock(session, owner_of(session, workload.owner_id, workload.project_id))
+    owner = owner_of(session, workload.owner_id, workload.project_id)
+    lock_scopes(session, owner)
     lease = check(session, capacity, workload, amounts, now=now, show_others=show_others)
+    # Groups change later; what was decided stays explicable (`moorage admin check`).
+    workload.details = {**workload.details, "groups": sorted(owner.groups)}
     session.flush()
+    since = _after_releases(session, now)
     reservation = ReservationRow(
         workload_id=workload.id, user_id=workload.owner_id, project_id=workload.project_id, amounts=lease.amounts,
-        gpus=lease.devices, lease_expires_at=now + timedelta(seconds=lease_s), created_at=now,
+        gpus=lease.devices, lease_expires_at=now + timedelta(seconds=lease_s), created_at=since,
     )  # fmt: skip
     session.add(reservation)
     return reservation
@@ -231,6 +237,18 @@ def _taken_gpus(session: Session) -> set[str]:
     return {device for devices in found for device in devices}
 
 
-def _lock(session: Session, owner: Owner) -> None:
+def _after_releases(session: Session, now: datetime) -> datetime:
+    """`now`, unless it was read before what this admission found released: it waited for a lock in between."""
+    latest = session.scalar(select(func.max(ReservationRow.released_at)))
+    waited = latest is not None and now < latest < now + LONGEST_WAIT
+    return latest if waited and latest is not None else now
+
+
+def lock_limits(session: Session) -> None:
+    """For changes of limits: an admission sees all of such a change, or nothing of it."""
+    lock(session, ["everyone", "machine"])
+
+
+def lock_scopes(session: Session, owner: Owner) -> None:
     groups = [f"group:{name}" for name in owner.groups]
     lock(session, ["everyone", "machine", f"user:{owner.user_id}", f"project:{owner.project_id}", *groups])

@@ -15,7 +15,7 @@ from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Owner, Rule, standing
 from moorage_service.ledger.resources import add, check_resource, from_units, to_units
 from moorage_service.store.locks import lock
-from moorage_service.store.tables import LimitRow, ProjectRow, WorkloadRow
+from moorage_service.store.tables import AuditRow, LimitRow, ProjectRow, WorkloadRow
 from moorage_service.workloads import operations as workloads
 
 
@@ -33,6 +33,7 @@ def set_limit(session: Session, caller: Caller, request: LimitRequest, *, now: d
             f"window_s: {request.window_s} is out of range. Give 60 seconds to 366 days.", field="window_s"
         )
     lock(session, ["limits"])
+    admission.lock_limits(session)
     sharing = "pool" if request.scope == "machine" else request.sharing
     same = select(LimitRow).where(
         LimitRow.scope == request.scope, LimitRow.scope_id == scope_id if scope_id is not None else LimitRow.scope_id.is_(None),
@@ -56,7 +57,7 @@ def set_limit(session: Session, caller: Caller, request: LimitRequest, *, now: d
     row.amount = amount
     audit(
         session, caller, "limit.set", admission.to_rule(session, row).words, now=now, before=before,
-        after={"amount": request.amount}, why=request.why,
+        after={"amount": request.amount, "limit": row.id}, why=request.why,
     )  # fmt: skip
     return row
 
@@ -76,6 +77,19 @@ def remove_limit(session: Session, caller: Caller, limit_id: str, *, now: dateti
         why=why,
     )
     session.delete(row)
+
+
+def note_capacity(session: Session, capacity: Capacity, *, now: datetime) -> None:
+    """Keeps in the audit what the machine lends from now on, when that is something else than before."""
+    last = session.scalar(
+        select(AuditRow).where(AuditRow.action == "capacity.set").order_by(AuditRow.id.desc()).limit(1)
+    )
+    lent = {resource: from_units(resource, units) for resource, units in sorted(capacity.amounts.items())}
+    if last is None or last.after != lent:
+        before = None if last is None else last.after
+        session.add(
+            AuditRow(at=now, actor="moorage", action="capacity.set", target="machine", before=before, after=lent)
+        )
 
 
 def list_limits(session: Session, capacity: Capacity, *, now: datetime) -> list[Limit]:

@@ -196,6 +196,8 @@ def facts(found: Mapping[str, Any] | None, about: str = "") -> str:
     """An entry of the audit: "amount: 4 GiB, why: ..."."""
     parts = []
     for name, value in (found or {}).items():
+        if name == "limit":
+            continue  # an id, for `moorage admin check`
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = show_amount("memory", value) if name == "amount" and " memory " in about else number(value)
         parts.append(f"{name}: {value}")
