@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,38 +25,71 @@ def find_programs() -> Path | None:
     return Path(program).resolve().parent if program is not None else None
 
 
-@contextmanager
-def serve(programs: Path) -> Iterator[str]:
-    """Yields the URL of the server's own database; the server ends with the block."""
-    # Not below pytest's folder: that is 0700, and as root the server runs under another account.
-    folder = Path(tempfile.mkdtemp(prefix="moorage-pg-"))
-    account = _account()
-    try:
-        if account:
-            os.chown(folder, account["user"], account["group"])
-        data = folder / "data"
+class Server:
+    """A server in a folder of its own, which may be killed and started again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self.folder = folder
+        self._account = _account()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://moorage@/postgres?host={self.folder}"
+
+    def make(self) -> None:
+        if self._account:
+            os.chown(self.folder, self._account["user"], self._account["group"])
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "moorage", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
-            check=True, stdout=subprocess.DEVNULL, cwd=folder, **account,
+            [self._programs / "initdb", "-D", self.folder / "data", "-U", "moorage", "-A", "trust", "-E", "UTF8",
+             "--no-locale", "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self._account,
         )  # fmt: skip
+
+    def start(self) -> None:
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": str(folder),
+            "unix_socket_directories": str(self.folder),
             "fsync": "off",
             "max_connections": "60",
             "shared_buffers": "16MB",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "server.log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], stdout=log, stderr=log, cwd=folder, **account
-            )
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder / "data", *options],
+                stdout=log, stderr=log, cwd=self.folder, **self._account,
+            )  # fmt: skip
+        eventually(lambda: _answers(self.folder), what="PostgreSQL answering")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """SIGTERM: waits for its clients. SIGINT: ends them all in order. SIGQUIT: as if it had crashed. Returns when it is gone."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=60)
+            self._process = None
+
+
+@contextmanager
+def serve(programs: Path) -> Iterator[str]:
+    """Yields the URL of a server's own database; the server ends with the block."""
+    with server(programs) as made:
+        yield made.url
+
+
+@contextmanager
+def server(programs: Path) -> Iterator[Server]:
+    # Not below pytest's folder: that is 0700, and as root the server runs under another account.
+    folder = Path(tempfile.mkdtemp(prefix="moorage-pg-"))
+    made = Server(programs, folder)
+    try:
+        made.make()
+        made.start()
         try:
-            eventually(lambda: _answers(folder), what="PostgreSQL answering")
-            yield f"postgresql+psycopg://moorage@/postgres?host={folder}"
+            yield made
         finally:
-            server.terminate()  # no longer waits for clients than it must
-            server.wait(timeout=30)
+            made.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
