@@ -12,6 +12,7 @@ class Outcome(IntEnum):
     CANCELLED = 12  # asked to stop by SIGTERM
     KERNEL_DIED = 13  # killed, out of memory, or crashed
     INFRASTRUCTURE = 14  # the kernel did not start, or the runner could not do its part
+    OUTPUT_LOST = 15  # all cells ran, but the disk did not take the notebook, and the service did not, either
 
 
 REASONS: dict[Outcome, tuple[str, str]] = {
@@ -21,6 +22,10 @@ REASONS: dict[Outcome, tuple[str, str]] = {
     Outcome.KERNEL_DIED: (
         "run.kernel-died",
         "The notebook's kernel died. The likeliest cause is memory: give the run more, or let it load less at a time.",
+    ),
+    Outcome.OUTPUT_LOST: (
+        "run.output-lost",
+        "It ran to its end, but its notebook could be neither written to the disk nor sent. Make room, and start it again.",
     ),
     Outcome.INFRASTRUCTURE: ("run.infrastructure", "The run could not be carried out; its log says why."),
 }

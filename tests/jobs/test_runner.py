@@ -213,6 +213,60 @@ def test_a_display_that_clears_itself_does_not_use_up_the_bound(bench: Bench) ->
     assert "cut short" not in shown
 
 
+def test_an_output_that_can_not_be_kept_is_left_out_and_said_and_the_next_cells_go_on(bench: Bench) -> None:
+    outcome = bench.run(
+        "print('x' * 40_000_000)",
+        "deep = []\nfor _ in range(900): deep = [deep]\n"
+        "display({'application/json': deep, 'text/plain': 'p'}, raw=True)",
+        "import sys\nsys.setrecursionlimit(100_000)\nfor _ in range(3000): deep = [deep]\n"
+        "display({'application/json': deep, 'text/plain': 'p'}, raw=True)",
+        "shown = [display('a', display_id=True) for _ in range(8)]\nfor one in shown: one.update('y' * 100_000)",
+        "print('after')",
+        cell_output_bytes=200_000,
+        notebook_output_bytes=500_000,
+    )
+    assert outcome is Outcome.SUCCEEDED, bench.log()
+    cells = bench.notebook.cells
+    assert "Not shown: an output larger than" in cells[0].outputs[-1].text
+    assert "nested more than" in cells[1].outputs[0]["data"]["text/plain"]
+    assert "Not shown" in cells[2].outputs[-1].text
+    assert cells[4].outputs[0].text == "after\n"
+    assert (bench.folder / "outputs" / "notebook.ipynb").stat().st_size < 600_000
+
+
+def test_an_error_that_is_too_large_is_named_and_cut(bench: Bench) -> None:
+    assert bench.run("raise KeyError('x' * 3_000_000)", cell_output_bytes=100_000) is Outcome.USER_ERROR
+    error = bench.notebook.cells[-1].outputs[-1]
+    assert (error.ename, len(error.evalue)) == ("KeyError", 2000)
+    assert (bench.folder / "outputs" / "notebook.ipynb").stat().st_size < 300_000
+    assert bench.service.last["error_name"] == "KeyError"
+
+
+@pytest.fixture
+def small_disk(bench: Bench) -> Iterator[Path]:
+    """The outputs' folder on a disk of its own, of 300 kB."""
+    folder = bench.folder / "outputs"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_costs_nothing_that_the_service_takes(bench: Bench, small_disk: Path) -> None:
+    assert bench.run("print('y' * 700_000)", "print('after')") is Outcome.SUCCEEDED
+    sent = nbformat.reads(bench.service.outputs["notebook.ipynb"].decode(), as_version=4)  # type: ignore[no-untyped-call]
+    assert sent.cells[-1].outputs[0].text == "after\n"
+    assert not (small_disk / "notebook.ipynb").exists()  # no older state in its place
+    assert "can't be written to the disk: No space left" in bench.log()
+
+
+def test_a_notebook_that_is_kept_nowhere_is_no_success(bench: Bench, small_disk: Path) -> None:
+    bench.service.away.set()
+    assert bench.run("print('y' * 700_000)", report_patience_s=0.5) is Outcome.OUTPUT_LOST
+
+
 def test_a_secret_reaches_the_notebook_and_appears_nowhere_in_what_is_kept(bench: Bench) -> None:
     cells = (
         "import os, sys, json\nkey = os.environ['API_KEY']\nprint(len(key), key)\nprint(repr(key), json.dumps({'k': key}))",

@@ -37,6 +37,7 @@ def seen(**how: Any) -> Observation:
         ({"exit_code": Outcome.KERNEL_DIED}, False, Phase.FAILED, "run.kernel-died"),
         ({"exit_code": Outcome.TIMEOUT}, False, Phase.FAILED, "run.timeout"),
         ({"exit_code": Outcome.INFRASTRUCTURE}, False, Phase.FAILED, "run.infrastructure"),
+        ({"exit_code": Outcome.OUTPUT_LOST}, False, Phase.FAILED, "run.output-lost"),
         ({"exit_code": 1}, False, Phase.FAILED, "run.runner-died"),
         ({}, False, Phase.FAILED, "run.lost"),
     ],

@@ -1,5 +1,6 @@
 """`python -m moorage_jobs.runner ORDER.json`: see `moorage_jobs.run_order`; exit codes are `moorage_jobs.outcome`."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -27,5 +28,6 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # the disk that takes our output may be full
+        sys.stdout.flush()
     os._exit(code)  # whatever threads a library left behind must not hold the run up

@@ -7,13 +7,16 @@ from typing import Any, Protocol
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from moorage_jobs.runner.outputs import OutputBudget
+from moorage_jobs.runner.kernel import MOST_BYTES
+from moorage_jobs.runner.outputs import EVALUE, OutputBudget
 
 NAME = "moorage"
 _POLL_S = 0.1
+_AFTER_REFUSAL_S = 2.0  # after a cell is done, for what it showed to arrive
 
 
 class Watcher(Protocol):
@@ -62,6 +65,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         self._watcher = watcher
         self._budget = budget
         self._grace = grace_s
+        self._refused = False  # an output of this cell was too large to be read at all
         self.exited = False  # the notebook ended itself early, by exit(), sys.exit() or sys.exit(0)
 
     def execute(self, **kernel_settings: Any) -> Any:
@@ -97,14 +101,52 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
             self.exited = self.exited or asked
             state = "completed" if self.exited else "failed"
             if not self.exited:
+                _show_error(cell, error)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
         except DeadKernelError:
             self.nb_man.cell_exception(cell, cell_index=index)
             raise
         finally:
+            self._tell_refused(cell)
             self.nb_man.cell_complete(cell, cell_index=index)
             self._watcher.cell(self.nb, index, state)
         return state == "completed" and not self.exited
+
+    def _look_for_refused(self) -> None:
+        self._refused = (self.kc is not None and self.kc.output_refused()) or self._refused
+
+    def _tell_refused(self, cell: Any) -> None:
+        self._look_for_refused()
+        if self._refused and not self.exited:
+            notice = f"[Not shown: an output larger than {MOST_BYTES} bytes, and what came right after it.]\n"
+            cell.outputs.append(_output(output_type="stream", name="stderr", text=notice))
+            self._watcher.output("stream", {"name": "stderr", "text": notice})
+        self._refused = False
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        """nbclient's, which waits for the word that the cell is done: that may be lost with an output that was refused."""
+        reading = asyncio.ensure_future(self._read_outputs(parent_msg_id, cell, cell_index))
+        try:
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=_AFTER_REFUSAL_S)
+                if self._refused and "shell.execute_reply" in cell.metadata.get("execution", {}):
+                    return
+            reading.result()
+        finally:
+            reading.cancel()
+
+    async def _read_outputs(self, parent_msg_id: str, cell: Any, cell_index: int) -> None:
+        """A message that can't be read ends nothing: it is left out, and the cell says so."""
+        while True:
+            try:
+                await super()._async_poll_output_msg(parent_msg_id, cell, cell_index)
+            except (ValueError, RecursionError):
+                self._refused = True
+            else:
+                return
+
+    def handle_comm_msg(self, outs: list[Any], msg: dict[str, Any], cell_index: int) -> None:
+        """Nothing: widgets' states are not kept, and would be collected without bound."""
 
     def _cell_executed(self, execute_reply: dict[str, Any], **_: Any) -> None:
         """nbclient's hook: `exit()` and `quit()` in IPython raise nothing, and leave word in the reply only."""
@@ -115,6 +157,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         """Lets the watcher save; on a stop interrupts the kernel, and ends it if it does not heed that in time."""
         while not self._watcher.stop_asked():
             await asyncio.sleep(_POLL_S)
+            self._look_for_refused()
             self._watcher.tick(self.nb)
         assert self.km is not None
         await self.km.interrupt_kernel()
@@ -133,11 +176,23 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is unt
         return super().output(outs, {**msg, "content": content}, display_id, cell_index)
 
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
-        if self._budget.fits(msg["content"], "display_data"):
+        places = sum(len(outputs) for outputs in self._display_id_map.get(display_id, {}).values())
+        if places and self._budget.replace(display_id, msg["content"], places):
             super()._update_display_id(display_id, msg)
 
     def log_output_message(self, output: Any) -> None:
         """Nothing: the watcher has been told what was printed."""
+
+
+def _show_error(cell: Any, error: CellExecutionError) -> None:
+    """Where the kernel's word of the error was lost, as after an output that was too large, the reply still names it."""
+    if not any(output["output_type"] == "error" for output in cell.outputs):
+        evalue = str(error.evalue)[:EVALUE]
+        cell.outputs.append(_output(output_type="error", ename=str(error.ename), evalue=evalue, traceback=[]))
+
+
+def _output(**of: Any) -> NotebookNode:
+    return NotebookNode(of)  # type: ignore[no-untyped-call]
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]  # papermill is untyped

@@ -4,10 +4,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import zmq
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 NAME = "project"
+MOST_BYTES = 16 << 20  # of one message: three times what a cell may show
+MOST_WAITING = 64  # messages that wait for the runner; beyond, they wait in the kernel
 _LONGEST_PATH = 80  # a socket's path has 107 bytes at most
 
 
@@ -20,6 +24,45 @@ class OneKernelSpec(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002 - the base class names it
         return self._spec
+
+
+class BoundedClient(AsyncKernelClient):
+    """Takes no output larger than MOST_BYTES, for reading it would take several times that.
+
+    ZeroMQ ends the connection over such a message, for good: `output_refused` makes it anew. What the kernel said meanwhile is lost.
+    """
+
+    def connect_iopub(self, identity: bytes | None = None) -> Any:  # noqa: ARG002 - an output channel has none
+        self._outputs = self.context.socket(zmq.SUB)
+        self._outputs.linger = 1000
+        self._outputs.setsockopt(zmq.MAXMSGSIZE, MOST_BYTES)
+        self._outputs.setsockopt(zmq.RCVHWM, MOST_WAITING)
+        self._outputs.setsockopt(zmq.SUBSCRIBE, b"")
+        address = f"inproc://refused-{id(self)}"
+        self._outputs.monitor(address, zmq.EVENT_DISCONNECTED)
+        self._refused = zmq.Socket(zmq.Context.shadow(self.context.underlying), zmq.PAIR)
+        self._refused.linger = 0
+        self._refused.connect(address)
+        self._outputs.connect(self._make_url("iopub"))
+        return self._outputs
+
+    def output_refused(self) -> bool:
+        """Whether an output was refused since this was asked last."""
+        refused = False
+        while self._refused.poll(0):
+            self._refused.recv_multipart()
+            refused = True
+        if refused:
+            url = self._make_url("iopub")
+            self._outputs.disconnect(url)
+            self._outputs.connect(url)
+        return refused
+
+    def stop_channels(self) -> None:
+        if self._iopub_channel is not None:
+            self._outputs.disable_monitor()
+            self._refused.close()
+        super().stop_channels()
 
 
 def private_folder(beside: Path) -> Path:
@@ -37,6 +80,7 @@ def kernel_manager(argv: list[str], folder: Path) -> AsyncKernelManager:
     return AsyncKernelManager(
         kernel_name=NAME,
         kernel_spec_manager=OneKernelSpec(argv),
+        client_factory=BoundedClient,
         transport="ipc",
         ip=f"{folder}/kernel",
         connection_file=f"{folder}/kernel.json",

@@ -7,7 +7,9 @@ from typing import Any
 
 from moorage_jobs.runner.redaction import Redactor
 
+DEEPEST = 100  # levels of JSON in an output: what is deeper can't be kept, and ends programs that read it
 _OVERHEAD = 100  # bytes that an output costs beside its content
+EVALUE, _TRACE_LINE = 2_000, 20_000  # characters of an error that is too large to be kept whole
 
 
 class OutputBudget:
@@ -18,6 +20,7 @@ class OutputBudget:
         self._notebook_left = notebook_bytes
         self._cell_used = 0
         self._told = False
+        self._displays: dict[str, int] = {}  # what was put in the place of a display takes
 
     def new_cell(self) -> None:
         self._cell_used = 0
@@ -32,18 +35,23 @@ class OutputBudget:
         """The content of an output message as it may be kept: whole, cut short with a notice, or None for nothing."""
         if self._told:
             return None
+        if nested_too_deep(content):
+            self._take(_OVERHEAD)
+            notice = f"[Not shown: this output is nested more than {DEEPEST} levels deep.]"
+            return {**content, "data": {"text/plain": notice}, "metadata": {}}
         left = min(self._cell_limit - self._cell_used, self._notebook_left)
         size = output_size(content, msg_type) + _OVERHEAD
         if size <= left:
             self._take(size)
             return content
         if msg_type == "error":  # the trace says why the run failed: keep its end at least
-            self._take(min(size, max(0, left)))
-            return {
+            cut = {
                 **content,
-                "evalue": content.get("evalue", "")[:2000],
-                "traceback": content.get("traceback", [])[-5:],
+                "evalue": str(content.get("evalue", ""))[:EVALUE],
+                "traceback": [str(line)[-_TRACE_LINE:] for line in content.get("traceback", [])[-5:]],
             }
+            self._take(output_size(cut, msg_type))
+            return cut
         self._told = True
         notice = f"\n[Output cut short: it reached {self._cell_limit} bytes for a cell. The log has more.]\n"
         if self._notebook_left <= self._cell_limit - self._cell_used:
@@ -55,9 +63,17 @@ class OutputBudget:
         kept = {"text/plain": notice.strip()}
         return {**content, "data": kept, "metadata": {}}
 
-    def fits(self, content: dict[str, Any], msg_type: str) -> bool:
-        """Whether an output that replaces another in place is within a cell's bound."""
-        return output_size(content, msg_type) <= self._cell_limit
+    def replace(self, display_id: str, content: dict[str, Any], places: int) -> bool:
+        """Whether a display may be replaced at each of its places: by what is within a cell's bound there, and in all takes
+        no more than the notebook has left beyond what stood there.
+        """
+        size = output_size(content, "display_data") * places
+        before = self._displays.get(display_id, 0)
+        if size > self._cell_limit * places or size - before > self._notebook_left or nested_too_deep(content):
+            return False
+        self._notebook_left -= size - before
+        self._displays[display_id] = size
+        return True
 
     def _take(self, size: int) -> None:
         self._cell_used += size
@@ -69,6 +85,20 @@ def output_size(content: dict[str, Any], msg_type: str) -> int:
     if msg_type == "stream":
         return len(str(content.get("text", "")).encode("utf-8", "replace"))
     return len(json.dumps(content, default=str))
+
+
+def nested_too_deep(content: object) -> bool:
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def kept_form(notebook: Any, redactor: Redactor) -> dict[str, Any]:
@@ -106,11 +136,15 @@ def merge_streams(outputs: list[Any]) -> list[Any]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside, then renames: a reader sees the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.part")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def as_bytes(document: dict[str, Any]) -> bytes:

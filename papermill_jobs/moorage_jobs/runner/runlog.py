@@ -1,8 +1,9 @@
 """The run's log: what the notebook prints, as it comes, with secrets masked and a bound on its size."""
 
+import contextlib
+import os
 import threading
 from pathlib import Path
-from typing import BinaryIO
 
 from moorage_jobs.runner.redaction import Redactor
 
@@ -10,18 +11,19 @@ _LONGEST_LINE = 64 * 1024
 
 
 class RunLog:
-    """Writes whole lines to a file and to the process's own output; safe from several threads.
+    """Writes whole lines to a file and to a descriptor (the process's own output); safe from several threads.
 
-    A line is held back until it ends, so that a secret printed in pieces is still seen as a whole.
+    A line is held back until it ends, so that a secret printed in pieces is still seen as a whole. What a full disk does not
+    take is left out: the notebook goes on.
     """
 
-    def __init__(self, path: Path, redactor: Redactor, limit: int, echo: BinaryIO | None) -> None:
+    def __init__(self, path: Path, redactor: Redactor, limit: int, echo: int | None) -> None:
         self._redactor = redactor
         self._left = limit
         self._echo = echo
         self._lock = threading.Lock()
         self._pending: dict[str, str] = {}
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=0)
 
     def write(self, text: str, stream: str = "stdout") -> None:
         """Adds text of one stream of the notebook; streams are kept apart until their lines end."""
@@ -56,8 +58,13 @@ class RunLog:
             self._left = 0
         else:
             self._left -= len(data)
-        self._file.write(data)
-        self._file.flush()
-        if self._echo is not None:
-            self._echo.write(data)
-            self._echo.flush()
+        for descriptor in (self._file.fileno(), self._echo):
+            if descriptor is not None:
+                _write_what_fits(descriptor, data)
+
+
+def _write_what_fits(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    with contextlib.suppress(OSError):  # full, or gone
+        while left:
+            left = left[os.write(descriptor, left) :]

@@ -1,17 +1,12 @@
 """One run from beginning to end: read, execute, save, report; and the outcome."""
 
-import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,14 +17,16 @@ from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from moorage_jobs.outcome import REASONS, Outcome
-from moorage_jobs.run_order import PROGRESS_FILE, RunOrder
+from moorage_jobs.run_order import RunOrder
 from moorage_jobs.runner import execution
+from moorage_jobs.runner.keeping import Keeper
 from moorage_jobs.runner.kernel import kernel_manager, private_folder
-from moorage_jobs.runner.outputs import OutputBudget, as_bytes, kept_form, write_atomically
+from moorage_jobs.runner.outputs import OutputBudget
 from moorage_jobs.runner.progress import CellFailure, Progress
 from moorage_jobs.runner.redaction import Redactor
 from moorage_jobs.runner.reports import Reports, Service
 from moorage_jobs.runner.runlog import RunLog
+from moorage_jobs.runner.streams import KernelPipe, ToLog
 
 log = logging.getLogger(__name__)
 papermill_engines.register(execution.NAME, execution.Engine)
@@ -47,7 +44,7 @@ class Session:
         self._output.mkdir(parents=True, exist_ok=True, mode=0o700)
         hidden = {name: environment[name] for name in (*order.secrets, *_HIDDEN) if environment.get(name)}
         self._redactor = Redactor(hidden)
-        self.log = RunLog(self._output / "run.log", self._redactor, order.log_bytes, sys.stdout.buffer)
+        self.log = RunLog(self._output / "run.log", self._redactor, order.log_bytes, echo=1)
         self._progress = Progress(self._redactor)
         service = Service.from_environment(environment)
         self._reports = Reports(service, every_s=order.progress_every_s) if service else None
@@ -56,8 +53,8 @@ class Session:
         self._cause: Outcome | None = None  # why the run was told to end, whichever came first
         self._kernel_folder = private_folder(self._output)
         self._notebook: Any = None
-        self._dirty = False
-        self._save_after = 0.0
+        self._begun = False
+        self._keeper = Keeper(order, self._redactor, self.log, self._reports)
 
     # What the engine tells (execution.Watcher).
 
@@ -67,18 +64,19 @@ class Session:
             self._progress.failure = CellFailure.of_cell(notebook, index)
         if self._progress.change(index, cast(Literal["running", "completed", "failed"], state)):
             self._report_progress()
-            self._dirty = True
-        self._save_if_due(notebook)
+            self._keeper.changed()
+        self._begun = True
+        self._keeper.save_if_due(notebook)
 
     def output(self, kind: str, content: dict[str, Any]) -> None:
-        self._dirty = True
+        self._keeper.changed()
         if kind == "stream":
             self.log.write(str(content.get("text", "")), str(content.get("name", "stdout")))
         elif kind == "error":
             self.log.write("\n".join(content.get("traceback", [])) + "\n", "stderr")
 
     def tick(self, notebook: Any) -> None:
-        self._save_if_due(notebook)
+        self._keeper.save_if_due(notebook)
 
     def stop_asked(self) -> bool:
         if self._stopped:
@@ -97,8 +95,7 @@ class Session:
             outcome = self._execute()
         finally:
             shutil.rmtree(self._kernel_folder, ignore_errors=True)
-        self._conclude(outcome)
-        return outcome
+        return self._conclude(outcome)
 
     def _on_stop(self, *_: object) -> None:
         self._stopped = True
@@ -112,7 +109,7 @@ class Session:
             return self._infrastructure(f"The notebook cannot be read: {error}")
         self.log.line(f"{self.order.notebook} starts.")
         try:
-            with _KernelPipe(self.log) as pipe:
+            with KernelPipe(self.log) as pipe:
                 self._execute_with_papermill(pipe)
         except PapermillExecutionError as error:
             if self._progress.failure is None:
@@ -124,7 +121,9 @@ class Session:
             if self.stop_asked():
                 assert self._cause is not None
                 return self._cause
-            return self._infrastructure(f"The notebook's kernel did not start: {error}")
+            return self._infrastructure(
+                f"The run could not go on: {error}" if self._begun else f"The notebook's kernel did not start: {error}"
+            )
         return self._cause or Outcome.SUCCEEDED
 
     def _execute_with_papermill(self, pipe: int) -> None:
@@ -172,7 +171,7 @@ class Session:
 
     # What is kept.
 
-    def _conclude(self, outcome: Outcome) -> None:
+    def _conclude(self, outcome: Outcome) -> Outcome:
         if outcome is Outcome.TIMEOUT:
             sentence = f"The run took longer than its limit of {self.order.timeout_s:g} seconds, and was stopped."
             cell = self._progress.failure.cell if self._progress.failure else None
@@ -182,19 +181,17 @@ class Session:
         self.log.line(f"Ended: {outcome.name.lower().replace('_', ' ')}.")
         if self._notebook is not None:
             self._finish_metadata(outcome)
-            self._save(self._notebook)
-            self._report_progress()
-            if self._render() and self._reports:
-                self._reports.output("notebook.html", (self._output / "notebook.html").read_bytes())
-        else:
-            self._report_progress()
-        # Should no report arrive, whoever removes this folder finds here what the last one said.
-        write_atomically(self._output / PROGRESS_FILE, json.dumps(asdict(self._progress.report())).encode())
-        self.log.close()
-        if self._reports is None:
-            return
-        self._reports.output("run.log", (self._output / "run.log").read_bytes())
-        self._reports.finish(self.order.report_patience_s, lambda: self._stopped)
+            self._keeper.save(self._notebook)
+        self._report_progress()
+        if self._notebook is not None:
+            limit = self.order.html_timeout_s
+            self._keeper.render(self._environment, min(4.0, limit) if self._stopped else limit)
+        self._keeper.keep_report(self._progress.report())
+        self._keeper.keep_log()
+        sent = self._reports is not None and self._reports.finish(self.order.report_patience_s, lambda: self._stopped)
+        if outcome is Outcome.SUCCEEDED and not (sent or self._keeper.on_disk):
+            return Outcome.OUTPUT_LOST
+        return outcome
 
     def _finish_metadata(self, outcome: Outcome) -> None:
         """Makes the notebook's own record agree with the outcome; papermill's is wrong when the kernel died."""
@@ -207,90 +204,20 @@ class Session:
             if _status(cell) == "running":
                 cell.metadata["papermill"].update(status="failed", exception=True)
 
-    def _save_if_due(self, notebook: Any) -> None:
-        if self._dirty and time.monotonic() >= self._save_after:
-            self._save(notebook)
-
-    def _save(self, notebook: Any) -> None:
-        began = time.monotonic()
-        content = as_bytes(kept_form(notebook, self._redactor))
-        write_atomically(self._output / "notebook.ipynb", content)
-        if self._reports:
-            self._reports.output("notebook.ipynb", content)
-        self._dirty = False
-        # A large notebook takes long to write: saving may take a twentieth of the time at most.
-        self._save_after = time.monotonic() + max(self.order.save_every_s, 20 * (time.monotonic() - began))
-
     def _report_progress(self) -> None:
         report = self._progress.report()
         if self._reports:
             self._reports.progress(report)
 
-    def _render(self) -> bool:
-        """Makes notebook.html; a notebook that cannot be shown as HTML does not fail its run."""
-        seconds = min(4.0, self.order.html_timeout_s) if self._stopped else self.order.html_timeout_s
-        names = [
-            str(self._output / "notebook.ipynb"),
-            str(self._output / "notebook.html"),
-            Path(self.order.notebook).stem,
-        ]
-        bounds = [str(self.order.html_memory_bytes), str(max(1, round(seconds)))]
-        kept = {name: self._environment[name] for name in ("PATH", "HOME", "LANG") if name in self._environment}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-m", "moorage_jobs.runner.render", *names, *bounds],
-                env=kept,
-                timeout=seconds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-        except subprocess.TimeoutExpired:
-            self.log.line(f"The notebook was not rendered as HTML: it took longer than {seconds:g} s.")
-            return False
-        if done.returncode != 0:
-            why = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"])[-1]
-            self.log.line(f"The notebook was not rendered as HTML: {why[:500]}")
-        return done.returncode == 0
-
-
-class _KernelPipe:
-    """Where the kernel process writes what is no cell's output (crash messages, its own warnings): into the log."""
-
-    def __init__(self, run_log: RunLog) -> None:
-        self._log = run_log
-
-    def __enter__(self) -> int:
-        read, self._write = os.pipe()
-        self._thread = threading.Thread(target=self._copy, args=(read,), name="kernel-output", daemon=True)
-        self._thread.start()
-        return self._write
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._write)
-        self._thread.join(2)  # a child of the notebook may still hold the other end
-
-    def _copy(self, read: int) -> None:
-        with open(read, "rb", buffering=0) as source:
-            while chunk := source.read(65536):
-                self._log.write(chunk.decode("utf-8", "replace"), "kernel")
-
-
-class _ToLog(logging.Handler):
-    """Warnings of libraries go where the notebook's own output goes, so that they are masked, too."""
-
-    def __init__(self, run_log: RunLog) -> None:
-        super().__init__(logging.WARNING)
-        self._log = run_log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._log.line(self.format(record))
-
 
 def run_order(order: RunOrder, environment: Mapping[str, str]) -> Outcome:
     """Carries out an order in this process. Never raises for what a notebook does."""
-    session = Session(order, environment)
-    logging.basicConfig(handlers=[_ToLog(session.log)], level=logging.WARNING, force=True)
+    try:
+        session = Session(order, environment)
+    except OSError as error:
+        sys.stderr.write(f"The run can't begin: {error}\n")
+        return Outcome.INFRASTRUCTURE
+    logging.basicConfig(handlers=[ToLog(session.log)], level=logging.WARNING, force=True)
     try:
         return session.run()
     except Exception:  # noqa: BLE001 - the process's edge: the trace goes to the log, masked

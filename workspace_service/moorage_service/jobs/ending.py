@@ -34,7 +34,7 @@ def ending_of(
         return Ending(Phase.FAILED, "run.out-of-memory", reason)
     if outcome is Outcome.USER_ERROR:
         return Ending(Phase.FAILED, "run.error", _failing_cell(progress or {}))
-    if outcome in (Outcome.TIMEOUT, Outcome.KERNEL_DIED):
+    if outcome in (Outcome.TIMEOUT, Outcome.KERNEL_DIED, Outcome.OUTPUT_LOST):
         code, sentence = REASONS[outcome]
         return Ending(Phase.FAILED, code, (progress or {}).get("error_value") or sentence)
     if outcome is Outcome.CANCELLED:  # by somebody else's SIGTERM, such as the machine's shutdown
