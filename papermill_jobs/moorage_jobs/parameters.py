@@ -148,7 +148,10 @@ def _encodes(text: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return "this number" if isinstance(value, int) and abs(value) >= _MAX_INTEGER else f"{value!r:.80}"
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists without end
+        return "the value"
 
 
 def _without_magics(source: str) -> str:
