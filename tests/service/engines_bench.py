@@ -27,7 +27,7 @@ from moorage_service.context import Context
 from moorage_service.identity.tokens import issue_token
 from moorage_service.reconciler.loop import make_reconcilers
 from moorage_service.settings import PREFIX, Inventory, Rates, Settings
-from moorage_service.store.tables import ClusterRow, EnvironmentRow, ProjectRow, UserRow
+from moorage_service.store.tables import ClusterRow, EnvironmentRow, ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from tests.images.places import find_uv, open_python
 from tests.ports import free_port
@@ -122,6 +122,19 @@ class Bench:
 
         return eventually(reached, within=within, what=f"phase {phase}")
 
+    def busy(self, cluster_id: str) -> bool:
+        """Whether a worker works, as its agent said last."""
+        with self.context.database.read() as session:
+            report = session.get_one(ClusterRow, cluster_id).report or {}
+        return any(each["busy"] for each in report.get("workers", ()))
+
+    def end_notebook(self) -> None:
+        """Of the notebook there was a row only, which is not how things are at the end of a test of what is left."""
+        with self.context.database.begin() as session:
+            row = session.scalars(select(WorkloadRow).where(WorkloadRow.kind == "notebook")).one()
+            lifecycle.ended(session, row, Phase.STOPPED, now=self.context.clock(), reason="Stopped.")
+        self.notebook = self.headers  # its token is dead: the person goes on
+
     def log(self, cluster_id: str) -> str:
         return self.http.get(f"/api/v1/clusters/{cluster_id}/log", headers=self.notebook).text
 
@@ -154,6 +167,18 @@ def serve(context: Context) -> Iterator[None]:
             loop.stop()
         server.should_exit = True
         thread.join(timeout=60)
+
+
+@contextmanager
+def open_bench(context: Context, headers: dict[str, str]) -> Iterator[Bench]:
+    """Of ada, whose headers these are, at a service that runs, with real engines. Ends her clusters afterwards."""
+    notebook = furnish(context, engine_environment(), "ada")
+    with serve(context):
+        made = Bench(context, headers, notebook)
+        yield made
+        for cluster in made.http.get("/api/v1/clusters", headers=made.headers).json():
+            made.stop(cluster["id"])
+        made.http.close()
 
 
 def furnish(context: Context, environment: Path, owner: str) -> dict[str, str]:

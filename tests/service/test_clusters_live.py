@@ -15,7 +15,7 @@ import pytest
 from moorage_service.context import Context
 from moorage_service.settings import PREFIX, Settings
 from tests.service.conftest import Headers
-from tests.service.engines_bench import Bench, engine_environment, furnish, open_settings, serve
+from tests.service.engines_bench import Bench, engine_environment, open_bench, open_settings
 from tests.waiting import eventually
 
 
@@ -27,13 +27,8 @@ def settings() -> Iterator[Settings]:
 
 @pytest.fixture
 def bench(context: Context, ada: Headers) -> Iterator[Bench]:
-    notebook = furnish(context, engine_environment(), "ada")
-    with serve(context):
-        bench = Bench(context, ada, notebook)
-        yield bench
-        for cluster in bench.http.get("/api/v1/clusters", headers=notebook).json():
-            bench.stop(cluster["id"])
-        bench.http.close()
+    with open_bench(context, ada) as made:
+        yield made
 
 
 def drive(bench: Bench, cluster_id: str, code: str, *, timeout: float = 90) -> str:

@@ -1,0 +1,129 @@
+"""A notebook is killed while it is attached to a cluster.
+
+With "stop" the cluster goes by itself within 2 minutes; with "keep" it goes on, charged, and the next notebook attaches to it again.
+The service is killed in between: the delay goes on, and no cluster ends for that.
+"""
+
+import os
+import signal
+import time
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from moorage_service.identity.tokens import issue_token
+from moorage_service.store.tables import ReservationRow, WorkloadRow
+from tests.faults.checking import check
+from tests.faults.figures import Report, Scale
+from tests.faults.installation import Installation
+from tests.waiting import eventually
+
+ORPHAN_S = 120.0
+
+
+def as_notebook(installation: Installation, notebook: str) -> httpx.Client:
+    """Sends with a token of the notebook's own, as its kernel does; close it."""
+    with installation.context() as context, context.database.begin() as session:
+        token = issue_token(session, session.get_one(WorkloadRow, notebook))
+    made = installation.api()
+    made.headers["Authorization"] = f"Bearer {token}"
+    return made
+
+
+def make(http: httpx.Client, installation: Installation, policy: str) -> str:
+    answer = http.post("/clusters", json={**installation.cluster_request(), "on_notebook_end": policy})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def attach(http: httpx.Client, cluster: str) -> dict[str, Any]:
+    answer = http.get(f"/clusters/{cluster}/attach")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def kill_notebook(installation: Installation, notebook: str) -> None:
+    (seen,) = installation.processes.observe(notebook)
+    assert seen.pid is not None
+    os.kill(seen.pid, signal.SIGKILL)
+
+
+def released(installation: Installation, cluster: str) -> bool:
+    with installation.context() as context, context.database.read() as session:
+        return session.get_one(ReservationRow, cluster).released_at is not None
+
+
+def codes(installation: Installation, cluster: str) -> list[str]:
+    with installation.api() as http:
+        return [event["code"] for event in http.get(f"/workloads/{cluster}/events").json()]
+
+
+@pytest.mark.timeout(3600)
+def test_a_notebook_killed_while_attached(scale: Scale, report: Report) -> None:
+    rounds = 20 if scale.full else 1
+    with Installation.make(cluster_orphan_s=scale.seconds(ORPHAN_S)) as installation:
+        installation.start()
+        took = [one_dies_and_one_stays(installation) for _ in range(rounds)]
+        check(installation)
+    report(17, notebooks_killed=rounds, clusters_ended=rounds, clusters_kept=rounds, restarts_of_the_service=rounds,
+           delay_s=scale.seconds(ORPHAN_S), slowest_s_to_the_end=round(max(took), 1))  # fmt: skip
+
+
+def one_dies_and_one_stays(installation: Installation) -> float:
+    """Two clusters of one notebook; seconds from its death to the end of the one that goes with it."""
+    notebook = installation.start_notebook()
+    with as_notebook(installation, notebook) as http:
+        dies, stays = make(http, installation, "stop"), make(http, installation, "keep")
+        installation.wait(dies, "ready")
+        installation.wait(stays, "ready")
+        attach(http, dies)
+        before = attach(http, stays)
+    kill_notebook(installation, notebook)
+    begun = time.monotonic()
+    eventually(lambda: "cluster.will_stop" in codes(installation, dies), what="the announcement")
+    installation.services[-1].kill()
+    installation.start()
+    gone = installation.wait(dies, "stopped", within=3 * ORPHAN_S)
+    took = time.monotonic() - begun
+    assert gone["reason_code"] == "cluster.notebook_gone"
+    assert gone["reason"].startswith("Stopped with its notebook, which ended")
+    assert released(installation, dies)
+    assert codes(installation, dies).count("cluster.will_stop") == 1
+    still_there(installation, stays, before)
+    return took
+
+
+def still_there(installation: Installation, cluster: str, before: dict[str, Any]) -> None:
+    """As it was, in the hands of the next notebook; charged until somebody stops it."""
+    assert installation.wait(cluster, "ready")["ended_at"] is None
+    assert not released(installation, cluster)
+    notebook = installation.start_notebook()
+    with as_notebook(installation, notebook) as http:
+        assert attach(http, cluster) == before
+        assert http.delete(f"/clusters/{cluster}").status_code == 202
+    installation.wait(cluster, "stopped")
+    assert released(installation, cluster)
+    kill_notebook(installation, notebook)
+    eventually(lambda: installation.workload(notebook)["ended_at"], what="the notebook's end")
+
+
+@pytest.mark.timeout(600)
+def test_a_notebook_that_comes_back_in_time_keeps_its_cluster(report: Report) -> None:
+    """The delay is long here: what counts is that the new notebook takes the announcement back."""
+    with Installation.make(cluster_orphan_s=ORPHAN_S) as installation:
+        installation.start()
+        notebook = installation.start_notebook()
+        with as_notebook(installation, notebook) as http:
+            cluster = make(http, installation, "stop")
+        installation.wait(cluster, "ready")
+        kill_notebook(installation, notebook)
+        eventually(lambda: "cluster.will_stop" in codes(installation, cluster), what="the announcement")
+        installation.start_notebook()
+        eventually(lambda: "cluster.stays" in codes(installation, cluster), what="its being taken back")
+        with installation.context() as context, context.database.read() as session:
+            row = session.scalars(select(WorkloadRow).where(WorkloadRow.id == cluster)).one()
+            assert row.details["lifetime"]["ending"] is None
+        check(installation)
+    report(17, notebooks_restarted_in_time=1, clusters_kept=1)
