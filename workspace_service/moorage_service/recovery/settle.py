@@ -20,7 +20,7 @@ from moorage_service.context import Context
 from moorage_service.jobs import outputs
 from moorage_service.jobs.schedules import schedule_of, timetable
 from moorage_service.recovery import adoption, cards
-from moorage_service.store.tables import AuditRow, JobRow, QuarantineRow, WorkloadRow
+from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
 
@@ -205,6 +205,9 @@ def _ended_meanwhile(context: Context, workload_id: str, when: str) -> None:
         kind = workload.kind
         phase = Phase.STOPPED if kind != WorkloadKind.RUN.value else Phase.FAILED
         reason = f"It ended after the copy of the store was made ({when}) that was put back; how is not known."
+        cluster = session.get(ClusterRow, workload_id)
+        if cluster is not None:  # what runs now may have its ports
+            cluster.port_block, cluster.sealed = None, None
         lifecycle.ended(session, workload, phase, now=context.clock(), code=f"{kind}.lost", reason=reason)
 
 
