@@ -13,6 +13,7 @@ from moorage_jobs.clusters_used import engine_used
 from moorage_jobs.errors import SourceError
 
 _MAX_CELLS = 5_000
+_MAX_CODE = 1 << 20  # characters: reading code takes hundreds of times its size in memory
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,14 @@ def inspect(notebook: str, files: list[SnapshotFile]) -> Source:
     _check_kernel(path, document)
     if len(document["cells"]) > _MAX_CELLS:
         raise SourceError(f"notebook: '{path}' has more than {_MAX_CELLS} cells.", field="notebook")
-    engine = engine_used(notebook_code(contents[path]))
+    code = notebook_code(contents[path])
+    if (length := sum(map(len, code))) > _MAX_CODE:
+        raise SourceError(
+            f"notebook: '{path}' has {length} characters of code; a job's notebook may have {_MAX_CODE}. Keep data in files "
+            "beside it, and code in modules.",
+            field="notebook",
+        )
+    engine = engine_used(code)
     return Source(path, contents, parameters.infer(document), engine)
 
 

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from moorage.wire import WorkloadKind
 from moorage_images.schema import published
 from moorage_service import __version__, errors
+from moorage_service.bodies import LimitBodies
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards, leftovers
 from moorage_service.clusters import reconcile as clusters
@@ -90,6 +91,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         app.include_router(router, prefix=API, responses=errors.documented())
     app.include_router(oauth.router, prefix=PREFIX)
     app.include_router(dashboards.router, prefix=PREFIX)
+    app.add_middleware(LimitBodies, largest=context.settings.largest_body)
     app.include_router(portal_api.router, prefix=PREFIX)
     app.router.routes.extend(assets.mounts())
     app.include_router(_open_routes(context))

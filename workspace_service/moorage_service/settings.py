@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     run_disk_wait_s: float = Field(
         90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
     )
+    largest_body: int = Field(
+        4 << 20, gt=0, description="Bytes that a request may bring, but for promotions, archives, outputs and forms with files."
+    )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
     session_check_s: float = Field(
