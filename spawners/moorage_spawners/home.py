@@ -1,7 +1,9 @@
-"""A project's files in a user's home: put there once, by a child that runs as the user."""
+"""A project's files in a user's home: put there once, by a child that runs as the user. We ourselves open nothing in a home."""
 
 import asyncio
+import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,16 @@ PROGRAM = Path(unpack.__file__).read_text()  # passed as text: a user's uid need
 
 
 class CopyFailed(Exception):
-    """The project's files could not be put into the home; the text is a sentence."""
+    """The project's files could not be put into the home, or the server has no folder of its own; the text is a sentence."""
 
 
-async def prepare_home(python: str, identity: Identity, folder: str, archive: str | None, also: list[str]) -> None:
+async def prepare_home(
+    python: str, identity: Identity, folder: str, archive: str | None, also: list[str]
+) -> str | None:
     """Unpacks `archive` (a tar, or None for an empty project) into `folder`, unless that is there already; makes `also`.
 
     `python` is an interpreter that the user's uid can read. The parent opens the archive, the child writes as the user.
+    Returns what hinders writing in the home, in words, where the server can start all the same. Raises CopyFailed.
     """
     options: dict[str, Any] = {}
     if identity.uid is not None:
@@ -35,9 +40,44 @@ async def prepare_home(python: str, identity: Identity, folder: str, archive: st
     try:
         _, errors = await asyncio.wait_for(child.communicate(), TIMEOUT_S)
     except TimeoutError:
-        child.kill()
-        await child.wait()
         raise CopyFailed(f"Copying the project's files into your home took longer than {TIMEOUT_S:.0f} s.") from None
+    finally:
+        if child.returncode is None:  # late, or nobody waits for the start any more
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     if child.returncode != 0:
-        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        raise CopyFailed(f"The project's files could not be copied into your home ({last or 'no message'}).")
+        raise CopyFailed(
+            f"The project's files could not be copied into your home ({last or 'no message'}). {_remedy(last)}"
+        )
+    return f"Your home can't be written ({last}). {_remedy(last)}" if last else None
+
+
+def _remedy(problem: str) -> str:
+    if "No space left" in problem or "quota" in problem.lower():
+        return "Remove files that you no longer need, or ask an admin for more space."
+    return "Look at what is in its place, or ask an admin."
+
+
+def runtime_folder(state: Path, workload_id: str, identity: Identity) -> Path:
+    """A folder of the server's own, outside of the home: it runs though the home is full, or full of odd things.
+
+    Made here, 0700, and given to the user through a descriptor. Removed with the workload. Raises CopyFailed.
+    """
+    folder = state / "scratch" / workload_id
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if identity.uid is not None and identity.gid is not None:
+                os.fchown(opened, identity.uid, identity.gid)
+            os.fchmod(opened, stat.S_IRWXU)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise CopyFailed(
+            f"There is no room for the notebook server's own files ({error.strerror}). Ask an admin."
+        ) from error
+    return folder

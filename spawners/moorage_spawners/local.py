@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from moorage.quantities import show_cpu, show_memory
 from moorage.wire import NotebookAdmission, NotebookObservation, NotebookRequest, Size
 from moorage_spawners import server
 from moorage_spawners.admission import Admissions, Refused
-from moorage_spawners.home import CopyFailed, prepare_home
+from moorage_spawners.home import CopyFailed, prepare_home, runtime_folder
 from moorage_spawners.launch import Identity, LaunchError, LocalProcesses, Observation, ProcessSpec
 from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.options import BadOption, NotebookOptions, read_options
@@ -25,6 +26,7 @@ ROLE = "server"
 LOOPBACK = "127.0.0.1"
 TAKE_OVER_S = 30.0  # how long a server that runs already may take to answer
 FAILURES = (NotReady, CopyFailed, LaunchError, OSError, ValueError, SQLAlchemyError)
+ERROR_LINE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|Exit): .+$", re.MULTILINE)
 NEVER_STARTED = "The hub was restarted before the notebook server was started. Start it again."
 LOG_TAIL = 2000
 READY_POLL_S = 0.02
@@ -70,7 +72,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
 
     @property
     def admissions(self) -> Admissions:
-        return Admissions(self.service_url, Path(self.token_file).read_text().strip())
+        return Admissions(self.service_url, Path(self.token_file).read_text().split()[0])
 
     async def start(self) -> str:
         """The server's address, once it answers."""
@@ -85,7 +87,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         except Refused as error:
             raise SpawnException(str(error), reason=error.reason, status_code=error.status) from error
         except FAILURES as error:
-            message = str(error) or type(error).__name__
+            message = self._with_cause(error)
             self.log.warning("%s\n%s", message, self._log_tail())
             await self._observed("failed", message)
             raise SpawnException(message, reason="start", status_code=500) from error
@@ -147,14 +149,15 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         folder = f"{admission.home}/{admission.project}"
         self._step(20, "Admitted. Copying the project's files into your home")
         packages = server.overlay_packages(admission)
-        await prepare_home(self.server_python, identity, folder, admission.project_files, [packages])
-        self._step(40, "Starting the notebook server")
+        hindrance = await prepare_home(self.server_python, identity, folder, admission.project_files, [packages])
+        runtime = runtime_folder(Path(self.state_folder), admission.workload_id, identity)
+        self._step(40, hindrance or "Starting the notebook server")
         self._remember(admission, free_port())
         reach("spawner.remembered")
-        spec = self._process(admission, identity, size, folder)
+        spec = self._process(admission, identity, size, folder, runtime)
         await asyncio.to_thread(self.processes.start, spec)
         reach("spawner.started")
-        await self._observed("starting", "Starting the notebook server.")
+        await self._observed("starting", hindrance or "Starting the notebook server.")
         self._step(60, "Waiting for the notebook server to answer")
         await wait_until_ready(f"{self._address}{self.server.base_url}api", self._observe, within=self.start_timeout)
         check_owner(self.port, identity.uid)
@@ -180,7 +183,9 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         """Asked by a hub that was restarted, which may not have heard where the server listens."""
         return f"{self._address}{self.server.base_url}" if self.port else str(self.server.url)
 
-    def _process(self, admission: NotebookAdmission, identity: Identity, size: Size, folder: str) -> ProcessSpec:
+    def _process(
+        self, admission: NotebookAdmission, identity: Identity, size: Size, folder: str, runtime: Path
+    ) -> ProcessSpec:
         jupyter = server.jupyter_folder(Path(self.state_folder), admission)
         addresses = server.Addresses(self.service_url, self.address)
         return ProcessSpec(
@@ -188,7 +193,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
             generation=admission.generation,
             role=ROLE,
             argv=server.argv(self.server_python),
-            env=server.environment(self.get_env(), admission, self.user.name, addresses, jupyter),
+            env=server.environment(self.get_env(), admission, self.user.name, addresses, jupyter, runtime),
             cwd=folder,
             identity=identity,
             size=size,
@@ -245,6 +250,12 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
     def _log_tail(self) -> str:
         path = self.processes.log_path(self._workload_id, ROLE)
         return path.read_bytes()[-LOG_TAIL:].decode(errors="replace") if path.exists() else ""
+
+    def _with_cause(self, error: Exception) -> str:
+        """The error's sentence, and what the server itself said last of it."""
+        message = str(error) or type(error).__name__
+        causes = ERROR_LINE.findall(self._log_tail()) if isinstance(error, NotReady) else []
+        return f"{message} It says: {causes[-1][:300]}" if causes else message
 
     def get_state(self) -> dict[str, Any]:
         own = {"workload_id": self._workload_id, "generation": self._generation, "port": self.port}

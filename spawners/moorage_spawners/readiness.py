@@ -81,4 +81,4 @@ def _ended(seen: Observation | None) -> str:
     if seen.message:
         return f"The notebook server ended while it started. {seen.message}"
     how = f"by signal {seen.signal}" if seen.signal else f"with exit status {seen.exit_code}"
-    return f"The notebook server ended while it started, {how}; the end of its log may say why."
+    return f"The notebook server ended while it started, {how}."

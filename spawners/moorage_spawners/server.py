@@ -14,7 +14,7 @@ from typing import Any
 from moorage.wire import NotebookAdmission
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-SETTINGS_VERSION = 3  # raise it when what `jupyter_folder` writes changes
+SETTINGS_VERSION = 4  # raise it when what `jupyter_folder` writes changes
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ def _minor(admission: NotebookAdmission) -> str:
 
 
 def environment(
-    hub: Mapping[str, str], admission: NotebookAdmission, user: str, addresses: Addresses, jupyter: Path
+    hub: Mapping[str, str], admission: NotebookAdmission, user: str, addresses: Addresses, jupyter: Path, runtime: Path
 ) -> dict[str, str]:
-    """The server's whole environment, which kernels and terminals inherit. Ours wins over the user's secrets."""
+    """The server's whole environment, which kernels and terminals inherit. Ours wins over the user's secrets.
+
+    `runtime`: a folder of the user's that is not in their home, where the server keeps what it can't do without.
+    """
     project = admission.environment_path
     return {
         **admission.environment_variables,
@@ -62,6 +65,7 @@ def environment(
         "CUDA_VISIBLE_DEVICES": ",".join(admission.gpu_devices),
         "JUPYTER_PATH": str(jupyter / "share"),
         "JUPYTER_CONFIG_PATH": str(jupyter / "etc"),
+        "JUPYTER_RUNTIME_DIR": str(runtime),
         "JUPYTERHUB_ROOT_DIR": os.path.join(admission.home, admission.project),
         "JUPYTERHUB_DEFAULT_URL": "/lab",
         "MOORAGE_API_URL": addresses.api,
@@ -115,7 +119,7 @@ def _server(bashrc: Path) -> dict[str, Any]:
     terminal = [shell(), "--rcfile", str(bashrc)] if shell().endswith("bash") else [shell()]
     return {
         "ServerApp": {
-            "jpserver_extensions": {"jupyter_lsp": False},
+            "jpserver_extensions": {"jupyter_lsp": False, "moorage.lab": True},
             "terminado_settings": {"shell_command": terminal},
         },
         "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},

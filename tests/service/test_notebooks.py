@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from moorage.wire import Size
 from moorage_service.context import Context
 from moorage_service.notebooks import reconcile
 from moorage_service.reconciler.orphans import Orphans
@@ -50,11 +51,11 @@ class Desk:
         path = f"/api/v1/notebooks/{workload}/observations"
         return self.client.post(path, headers=self.spawner, json={"state": state, **given})
 
-    def start(self, workload: str, code: str = "import time; time.sleep(600)") -> None:
+    def start(self, workload: str, code: str = "import time; time.sleep(600)", size: Size | None = None) -> None:
         self.context.processes.start(
             ProcessSpec(
                 workload_id=workload, generation=1, role="server", argv=(sys.executable, "-c", code), env={"PATH": os.defpath},
-                cwd="/", identity=Identity(None, None, "/"), size=None,
+                cwd="/", identity=Identity(None, None, "/"), size=size,
             )
         )  # fmt: skip
 
@@ -188,6 +189,47 @@ def test_a_failed_start_says_what_the_spawner_saw(desk: Desk) -> None:
     desk.says(workload, "failed", message="The notebook server did not answer in 60 s.")
     found = desk.until(workload, "failed")
     assert found["reason"] == "The notebook server did not answer in 60 s."
+
+
+GREEDY = """
+import os, subprocess, sys, time
+for _ in range(2):
+    subprocess.run([sys.executable, "-c", "b = bytearray(400 << 20)"])
+    print("one is gone", flush=True)
+    time.sleep(2)
+time.sleep(600)
+"""
+
+
+def test_a_kernel_that_the_memory_limit_killed_is_told_and_nothing_else_suffers(desk: Desk, bob: Headers) -> None:
+    advisory = desk.context.processes.limits_enforced()
+    if advisory is not None:
+        pytest.skip(advisory)
+    other = str(desk.admit(user="bob").json()["workload_id"])
+    desk.start(other)
+    workload = desk.admitted()
+    desk.start(workload, GREEDY, Size(cpu=1, memory=100 << 20))
+    for each in (other, workload):
+        desk.step(each)
+        desk.says(each, "ready")
+
+    def told(times: int) -> Any:
+        desk.step(workload)
+        found = desk.shown(workload)
+        return [each["code"] for each in found["events"]].count("notebook.out_of_memory") == times and found
+
+    found = eventually(lambda: told(1))
+    assert found["phase"] == "ready"
+    assert found["reason"].startswith(
+        "It used more than its 1 GiB memory, so the system ended one of its kernels or programs"
+    )
+    desk.says(workload, "ready")  # the hub says so again after its restart
+    assert desk.shown(workload)["reason"] == found["reason"]
+    assert "2 times so far" in eventually(lambda: told(2))["reason"]
+    (seen,) = desk.context.processes.observe(other)
+    assert (seen.state, seen.out_of_memory) == ("running", 0)
+    desk.client.delete(f"/api/v1/notebooks/{workload}", headers=desk.ada)
+    assert desk.until(workload, "stopped")["reason"] == "Stopped by its owner."  # not: of its memory, long ago
 
 
 def test_a_start_of_what_runs_takes_it_over(desk: Desk) -> None:

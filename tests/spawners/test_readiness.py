@@ -36,7 +36,7 @@ def test_an_answer_of_500_and_above_is_none_yet(port: int) -> None:
     ("seen", "sentence"),
     [
         (None, "was stopped while it started"),
-        (Observation("nb", 1, "server", "exited", exit_code=3), "with exit status 3; the end of its log may say why"),
+        (Observation("nb", 1, "server", "exited", exit_code=3), "with exit status 3."),
         (Observation("nb", 1, "server", "exited", signal=9), "by signal 9"),
         (Observation("nb", 1, "server", "exited", signal=9, out_of_memory=True), "choose a size with more memory"),
         (Observation("nb", 1, "server", "exited", message="It could not be started: x."), "could not be started: x."),

@@ -27,7 +27,7 @@ def admission(tmp_path: Path) -> NotebookAdmission:
 
 
 def test_no_secret_of_a_user_replaces_what_is_ours(admission: NotebookAdmission, tmp_path: Path) -> None:
-    found = server.environment({"JUPYTERHUB_API_TOKEN": "hub"}, admission, "ada", ADDRESSES, tmp_path)
+    found = server.environment({"JUPYTERHUB_API_TOKEN": "hub"}, admission, "ada", ADDRESSES, tmp_path, tmp_path)
     assert found["API_KEY"] == "k"
     assert found["MOORAGE_TOKEN"] == "token"
     assert found["JUPYTERHUB_API_TOKEN"] == "hub"
@@ -48,7 +48,7 @@ def test_only_kernels_see_the_overlay(admission: NotebookAdmission, tmp_path: Pa
     assert kernel["argv"][0] == f"{admission.environment_path}/bin/python"
     assert kernel["env"]["PYTHONPATH"] == "${HOME}/.moorage/starter/lib/python3.12/site-packages"
     assert server.overlay_packages(admission) == "/homes/us-1/.moorage/starter/lib/python3.12/site-packages"
-    variables = server.environment({}, admission, "ada", ADDRESSES, folder)
+    variables = server.environment({}, admission, "ada", ADDRESSES, folder, tmp_path)
     assert not {"PYTHONPATH", "PIP_PREFIX", "MOORAGE_OVERLAY"} & set(variables)
 
 
@@ -69,7 +69,7 @@ def test_a_terminal_keeps_the_path_and_has_a_prompt(admission: NotebookAdmission
     folder = server.jupyter_folder(tmp_path, admission)
     settings = json.loads((folder / "etc" / "jupyter_server_config.json").read_text())
     command = settings["ServerApp"]["terminado_settings"]["shell_command"]
-    environment = {**server.environment({}, admission, "ada", ADDRESSES, folder), "HOME": str(tmp_path), "TERM": "dumb"}
+    environment = {**server.environment({}, admission, "ada", ADDRESSES, folder, tmp_path), "HOME": str(tmp_path), "TERM": "dumb"}
     done = subprocess.run(
         [*command, "-i"], input='echo "path=$PATH"; echo "prompt=${PS1@P}"\n', env=environment, cwd=tmp_path, text=True,
         capture_output=True, check=False, start_new_session=True,

@@ -125,7 +125,7 @@ class ProcessFolder:
             ended_at=record.get("ended_at"),
             exit_code=record.get("exit_code"),
             signal=record.get("signal"),
-            out_of_memory=bool(record.get("out_of_memory")),
+            out_of_memory=int(record.get("out_of_memory") or 0),
             machine_restarted=bool(record.get("machine_restarted")),
             labels=spec["labels"],
             message=record.get("message"),

@@ -49,8 +49,8 @@ class Observation:
 
     `exited`: it and everything it started are gone, for certain. `lost`: its shim was killed and something of it still
     lives; `stop` ends that. An `exited` one with neither `exit_code` nor `signal` ended unseen or never started:
-    `message` says so, and `machine_restarted` whether that is why. `out_of_memory`: the kernel killed some process of it
-    for want of memory, maybe not the first.
+    `message` says so, and `machine_restarted` whether that is why. `out_of_memory`: so many processes of it the kernel
+    killed for want of memory, maybe not the first one.
     """
 
     workload_id: str
@@ -62,7 +62,7 @@ class Observation:
     ended_at: str | None = None
     exit_code: int | None = None
     signal: int | None = None
-    out_of_memory: bool = False
+    out_of_memory: int = 0
     machine_restarted: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None

@@ -141,15 +141,16 @@ def members(folders: list[str]) -> set[int]:
     return {int(pid) for folder in folders for pid in _read(os.path.join(folder, "cgroup.procs")).split()}
 
 
-def out_of_memory(folders: list[str]) -> bool:
-    """Whether the kernel killed a process of the group for want of memory."""
+def out_of_memory(folders: list[str]) -> int:
+    """How many processes of the group the kernel killed for want of memory."""
+    most = 0
     for folder in folders:
         for name in ("memory.events", "memory.oom_control"):
             for line in _read(os.path.join(folder, name)).splitlines():
                 key, _, value = line.partition(" ")
-                if key == "oom_kill" and int(value) > 0:
-                    return True
-    return False
+                if key == "oom_kill":
+                    most = max(most, int(value))
+    return most
 
 
 def listed() -> dict[str, list[str]]:
@@ -159,7 +160,9 @@ def listed() -> dict[str, list[str]]:
         if kind == "cgroup2":
             parents += [os.path.join(mount, PARENT), os.path.join(mount, _own_path("", mount_root), PARENT)]
         else:
-            parents += [os.path.join(mount, _own_path(each, mount_root), PARENT) for each in {"cpu", "memory"} & options]
+            parents += [
+                os.path.join(mount, _own_path(each, mount_root), PARENT) for each in {"cpu", "memory"} & options
+            ]
     found: dict[str, list[str]] = {}
     for parent in dict.fromkeys(os.path.normpath(each) for each in parents):
         with contextlib.suppress(OSError), os.scandir(parent) as entries:

@@ -89,7 +89,7 @@ class Shim:
         self.status: int | None = None
         self.record: dict[str, Any] = {
             "state": "starting", "shim_pid": os.getpid(), "shim_start": tree.started(os.getpid()), "pid": None,
-            "started_at": files.now(), "ended_at": None, "exit_code": None, "signal": None, "out_of_memory": False,
+            "started_at": files.now(), "ended_at": None, "exit_code": None, "signal": None, "out_of_memory": 0,
             "message": None, "cgroups": [], "enforced": [], "boot": tree.boot(),
         }  # fmt: skip
 

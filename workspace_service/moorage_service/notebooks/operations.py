@@ -219,7 +219,7 @@ def observe(context: Context, workload_id: str, observation: NotebookObservation
                 lifecycle.enter(
                     session, workload, Phase.STARTING, now=now, reason=observation.message, code="notebook.starting"
                 )
-            elif observation.state == "ready":
+            elif observation.state == "ready" and workload.phase != Phase.READY:  # else a reason would be lost
                 lifecycle.enter(session, workload, Phase.READY, now=now)
             elif observation.state in ("failed", "gone"):
                 reason = observation.message or (

@@ -1,6 +1,7 @@
 """One step for one notebook: the shim's record against what should be."""
 
 import logging
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.ledger import admission
+from moorage_service.ledger.resources import in_words
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
@@ -59,7 +61,9 @@ def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
             return _end_processes
         if all(each.gone or (each.state == "lost" and each.pid is None) for each in observed):
             return _give_up
-        return None if known.settled else _bind
+        if not known.settled:
+            return _bind
+        return _note_memory if any(each.out_of_memory for each in observed) else None
     # Else it was admitted a moment ago: the spawner is about to start it.
     return _ended if observed or not known.wanted or known.bound or known.lapsed else None
 
@@ -100,6 +104,28 @@ def _bind(context: Context, workload_id: str, _observed: list[Observation]) -> N
             lifecycle.enter(session, workload, Phase.STARTING, now=context.clock())
 
 
+def _note_memory(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    """A kernel was killed by the size's limit, and the server lives on: its owner is told, once for each time."""
+    killed = max(each.out_of_memory for each in observed)
+    with context.database.read() as session:
+        workload = _live(session, workload_id)
+        if workload is None or workload.details.get("out_of_memory", 0) >= killed:
+            return
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is None:
+            return
+        workload.details = {**workload.details, "out_of_memory": killed}
+        limit = in_words("memory", workload.details["size"]["memory"])
+        times = "" if killed == 1 else f" That was the case {killed} times so far."
+        reason = (
+            f"It used more than its {limit}, so the system ended one of its kernels or programs, and what that held is gone."
+            f"{times} Use less at once, or stop the notebook and start it with more memory."
+        )
+        phase = Phase(workload.phase)
+        lifecycle.enter(session, workload, phase, now=context.clock(), code="notebook.out_of_memory", reason=reason)
+
+
 def _give_up(context: Context, workload_id: str, _observed: list[Observation]) -> None:
     """The server is dead, and so is its shim, but something that it started still runs: that must end first."""
     with context.database.begin() as session:
@@ -131,6 +157,7 @@ def _end_processes(context: Context, workload_id: str, _observed: list[Observati
 
 def _ended(context: Context, workload_id: str, observed: list[Observation]) -> None:
     tail = _log_tail(context, observed)
+    shutil.rmtree(context.settings.state / "scratch" / workload_id, ignore_errors=True)  # the server's own folder
     with context.database.begin() as session:
         workload = _live(session, workload_id)
         if workload is None:

@@ -226,4 +226,4 @@ def _seen(each: Observation) -> Seen:
         how = "it ended unseen"
     if each.message:
         how = f"{how} ({each.message.rstrip('.')})"
-    return Seen(role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory, how=how)
+    return Seen(role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory > 0, how=how)
