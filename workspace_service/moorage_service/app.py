@@ -24,6 +24,7 @@ from moorage_service.jobs import api as jobs_api
 from moorage_service.jobs import execution as runs
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.ledger import api as ledger_api
+from moorage_service.ledger.operations import note_capacity
 from moorage_service.metrics import MeasureRequests
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
@@ -69,7 +70,11 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
-            settle(context)
+            context.leadership.start()
+            if context.leadership.held():
+                settle(context)
+            with context.database.begin() as session:
+                note_capacity(session, context.capacity, now=context.clock())
             seed_starter(context)
             loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context, SWEEPS)]
         for loop in loops:
@@ -77,6 +82,8 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         yield
         for loop in loops:
             loop.stop()
+        if background:
+            context.leadership.stop()
         context.database.close()
 
     app = FastAPI(

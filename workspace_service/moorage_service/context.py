@@ -14,6 +14,7 @@ from moorage_service.identity.rates import RateLimits
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.inventory import Capacity, measure
 from moorage_service.projects.cancels import Cancels
+from moorage_service.reconciler.leadership import Leadership
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
@@ -35,7 +36,13 @@ class Context:
     cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
     rates: RateLimits = field(init=False)  # who asked for what, how often
 
+    leadership: Leadership = field(init=False)  # whether this process is the one that acts
+
     def __post_init__(self) -> None:
+        self.leadership = Leadership(
+            self.database, self.clock, self.wakeup, self.processes.root / "fence", self.settings.lease_s
+        )
+        self.processes.guard = self.leadership.require
         self.rates = RateLimits(self.settings.rates)
 
 

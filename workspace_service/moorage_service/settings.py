@@ -147,6 +147,9 @@ class Settings(BaseSettings):
         description="What becomes of workloads that run and that the database does not know, because it was lost or restored: "
         "adopt them, end them, or leave them alone.",
     )
+    lease_s: float = Field(
+        15.0, description="Of several service processes one acts; how long after it went silent another one takes over."
+    )
     admission_lease_s: float = Field(
         120.0, description="How long an admitted workload may hold its reservation before it starts."
     )

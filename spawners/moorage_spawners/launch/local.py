@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +30,10 @@ main.from_arguments(sys.argv[2:])"""
 PACKAGES = str(Path(moorage_spawners.__file__).parent.parent)
 
 
+def _anyone() -> None:
+    """Who has no guard acts for itself: the hub's spawner, an admin's command."""
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -38,6 +43,8 @@ class LocalProcesses:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        # Called at the last moment before anything is started or ended; raises when that is not this process's to do any more.
+        self.guard: Callable[[], None] = _anyone
         self.wall = PortWall(self.root.parent)
 
     def start(self, spec: ProcessSpec) -> Observation:
@@ -57,6 +64,7 @@ class LocalProcesses:
             if seen is not None and (folder.record() is not None or seen.state == "starting"):
                 return seen
             self._refuse_beside_others(spec)
+            self.guard()
             self.wall.hold(spec.ports, spec.identity.uid)
             self._spawn(folder, spec)
             seen = folder.observe()
@@ -155,6 +163,7 @@ class LocalProcesses:
         Returns at once; `observe` tells when it is gone. What is gone already, or was never there, is no error. A later
         call with a shorter grace wins. Where the shim was killed, another one is started that ends what is left.
         """
+        self.guard()
         for name in [role] if role is not None else self._names(self._path(workload_id)):
             for folder in self._generations(workload_id, name):
                 if generation in (None, folder.generation):
@@ -183,6 +192,7 @@ class LocalProcesses:
 
     def forget(self, workload_id: str, *, role: str | None = None) -> None:
         """Removes the records and logs of a workload, or of one role, of which nothing runs; leaves what runs as it is."""
+        self.guard()
         seen = [each for each in self.observe(workload_id) if role in (None, each.role)]
         if not all(each.gone for each in seen):
             return

@@ -42,6 +42,9 @@ class ScheduleClock:
         tidy = False
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
+            if not self._context.leadership.held():
+                self._context.wakeup.wait(seen, 1.0)
+                continue
             try:
                 if not tidy:
                     remove_leftovers(self._context)

@@ -100,13 +100,16 @@ class Builder:
         return True
 
     def _loop(self) -> None:
-        recovered = False
+        recovered_in: int | None = None  # which term of this process
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
+            if not self._context.leadership.held():
+                self._context.wakeup.wait(seen, PAUSE_S)
+                continue
             try:
-                if not recovered:
+                if recovered_in != self._context.leadership.number:
                     self.recover()
-                    recovered = True
+                    recovered_in = self._context.leadership.number
                 if self.run_once():
                     continue
             except Exception:  # the store may be away for a moment
@@ -147,6 +150,8 @@ class Builder:
     def _finish(self, build_id: str, state: str, error: str | None) -> None:
         with self._context.database.begin() as session:
             row = session.get_one(BuildRow, build_id)
+            if row.state != "building":
+                return  # it was ended in its place while this process was away
             row.state, row.error = state, None if error is None else storable(error)
             row.ended_at = None if state == "queued" else self._context.clock()
 
@@ -160,6 +165,8 @@ class Builder:
                     )
                 )  # fmt: skip
             row = session.get_one(BuildRow, build_id)
+            if row.state != "building":
+                return
             row.state, row.digest, row.ended_at = "succeeded", record.digest, self._context.clock()
             session.get_one(ProjectRow, project_id).environment = record.digest
         reach("build.recorded")

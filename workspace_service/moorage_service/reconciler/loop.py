@@ -15,6 +15,7 @@ from sqlalchemy import Select, func, select
 from moorage.wire import Phase, WorkloadKind
 from moorage_service.context import Context
 from moorage_service.metrics import LIVE, RECONCILE, RECONCILE_FAILED
+from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -57,7 +58,7 @@ class Reconciler:
         """One pass over all live workloads of the kind."""
         with RECONCILE.labels(self.kind.value).time():
             for workload_id in self._needy(self._live()):
-                if self._stopping.is_set():
+                if self._stopping.is_set() or not self._context.leadership.held():
                     return
                 self._reconcile(workload_id)
 
@@ -66,7 +67,8 @@ class Reconciler:
         while not self._stopping.is_set():
             changes = self._context.wakeup.changes
             try:
-                self.run_once()
+                if self._context.leadership.held():
+                    self.run_once()
             except FAILURES as error:
                 log.error("reconcile pass of kind %s: the store fails: %s", self.kind.value, error)
                 self._stopping.wait(STORE_PAUSE_S)
@@ -101,6 +103,8 @@ class Reconciler:
             self._step(self._context, workload_id)
         except FAILURES:
             raise  # the store's trouble, not the workload's: the next pass is soon, and for all of them
+        except OutdatedError as error:
+            log.info("%s is left to another process: %s", workload_id, error)
         except Exception as error:
             log.exception("reconciling %s failed", workload_id)
             RECONCILE_FAILED.labels(self.kind.value).inc()

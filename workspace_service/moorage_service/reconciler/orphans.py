@@ -59,6 +59,8 @@ class Orphans:
     def _loop(self) -> None:
         while not self._stopping.wait(self._context.settings.orphan_sweep_s):
             for sweep in self._sweeps:
+                if not self._context.leadership.held():
+                    break
                 try:
                     sweep(self._context)
                 except Exception:
