@@ -116,6 +116,10 @@ def changed(template: Any, made: Any) -> set[str]:
 
 @pytest.fixture
 def admission(tmp_path: Path) -> NotebookAdmission:
+    return an_admission(tmp_path)
+
+
+def an_admission(tmp_path: Path) -> NotebookAdmission:
     environment = tmp_path / "environments" / "abc"
     environment.mkdir(parents=True)
     (environment / "moorage-environment.json").write_text('{"python": "3.11.2"}')
