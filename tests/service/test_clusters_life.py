@@ -1,12 +1,16 @@
 """What the reconciler and the agent's reports make of a cluster: ready, grown, shrunk, mended, given up, ended."""
 
+import errno
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from moorage_service.clusters import operations
+from moorage_service.clusters import leftovers, operations
+from moorage_service.clusters.platforms.local import MAKING, LocalPlatform
+from moorage_service.clusters.reconcile import step, survey
 from moorage_service.context import Context
 from moorage_service.settings import Settings
 from moorage_service.store.tables import ReservationRow
@@ -162,3 +166,129 @@ def test_a_cluster_keeps_its_reservation_bound_while_it_runs(clusters: Clusters)
     cluster = clusters.start()
     with clusters.context.database.read() as session:
         assert session.get_one(ReservationRow, cluster).bound
+
+
+def full_disk(*_given: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_start_that_meets_a_full_disk_is_tried_until_its_time_is_up(
+    clusters: Clusters, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = clusters.post()["id"]
+    with monkeypatch.context() as patched:
+        patched.setattr(clusters.context.processes, "start", full_disk)
+        found = clusters.step(cluster)
+        assert found["phase"] == "starting"
+        assert (
+            found["reason"]
+            == "Its head could not be started yet: No space left on device. It is tried again and again."
+        )
+        clusters.step(cluster)
+    assert clusters.step(cluster)["ended_at"] is None
+    assert clusters.alive(cluster) == {"head", "agent", "worker-1"}
+    other = clusters.post()["id"]
+    monkeypatch.setattr(clusters.context.processes, "start", full_disk)
+    clusters.step(other)
+    clock.advance(clusters.context.settings.start_timeout_s + 1)
+    ended = clusters.until_ended(other)
+    assert (ended["phase"], ended["reason_code"], ended["holds"]) == ("failed", "cluster.start_timeout", {})
+    assert "No space left on device" in ended["reason"]
+
+
+def test_a_worker_that_can_t_be_started_is_put_off_and_others_go_on(
+    clusters: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = clusters.start(max_workers=2)
+    clusters.report(cluster, worker("worker-1", busy=True), wanted=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(clusters.context.processes, "start", full_disk)
+        found = clusters.step(cluster)
+    assert found["phase"] == "ready"
+    assert found["events"][-1]["message"] == (
+        "worker-2 could not be started: No space left on device. Another one takes its place."
+    )
+    eventually(lambda: "worker-3" in (clusters.step(cluster) and clusters.alive(cluster)), what="another one")
+
+
+def test_one_that_waits_for_ports_says_so_and_fails_when_its_time_is_up(clusters: Clusters, clock: FakeClock) -> None:
+    clusters.context.settings.port_blocks = 0
+    cluster = clusters.start()
+    waiting = clusters.get(cluster)
+    assert (waiting["phase"], waiting["reason_code"]) == ("pending", "cluster.no_ports")
+    clock.advance(clusters.context.settings.start_timeout_s + 1)
+    ended = clusters.until_ended(cluster)
+    assert (ended["phase"], ended["holds"]) == ("failed", {})
+    assert "It waits for ports" in ended["reason"]
+
+
+def test_time_in_which_nobody_could_hear_it_does_not_count(clusters: Clusters, clock: FakeClock) -> None:
+    cluster = clusters.start()
+    clock.advance(clusters.context.settings.start_timeout_s + 1)
+    clusters.context.started_at = clock()  # the service was away, and has just come back
+    assert clusters.step(cluster)["phase"] == "starting"
+    clusters.report(cluster, worker("worker-1"))
+    assert clusters.get(cluster)["phase"] == "ready"
+
+
+def test_a_full_disk_keeps_no_log_but_nothing_else_either(clusters: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = clusters.start()
+    folder = operations.platform_of(clusters.context).folder(cluster)
+    clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook)
+    monkeypatch.setattr(LocalPlatform, "_keep_log", full_disk)
+    assert clusters.until_ended(cluster)["holds"] == {}
+    assert not folder.exists()
+    assert clusters.context.processes.observe(cluster) == []
+
+
+def test_what_a_killed_service_left_is_swept_and_nothing_else(clusters: Clusters) -> None:
+    cluster, live = clusters.start(), clusters.start()
+    platform = operations.platform_of(clusters.context)
+    folder = platform.folder(cluster)
+    clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook)
+    clusters.until_ended(cluster)
+    half_made, new, unknown = (folder.parent / name for name in (f"{MAKING}old", f"{MAKING}new", "a2345678901z"))
+    for path in (folder, half_made, new, unknown):
+        path.mkdir()
+    os.utime(half_made, (0, 0))
+    leftovers.sweep(clusters.context)
+    assert [path.exists() for path in (folder, half_made)] == [False, False]
+    assert [path.exists() for path in (new, unknown, platform.folder(live))] == [True, True, True]
+
+
+def test_a_start_that_was_cut_off_is_done_again(clusters: Clusters) -> None:
+    """The service died between writing down what to start and starting it."""
+    cluster = clusters.start()
+    clusters.kill(cluster, "agent")
+    generation = clusters.context.processes.root / cluster / "agent" / "1"
+    (generation / "record.json").unlink()
+    (generation / "log").unlink()
+    eventually(lambda: clusters.step(cluster) and (generation / "log").exists(), what="its second start")
+    assert clusters.alive(cluster) == {"head", "agent", "worker-1"}
+
+
+def test_a_steady_cluster_costs_no_write(clusters: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, worker("worker-1", idle_s=1), idle_s=1)
+    clusters.step(cluster)
+
+    def refuse() -> None:
+        raise AssertionError("a write transaction")
+
+    monkeypatch.setattr(clusters.context.database, "begin", refuse)
+    assert list(survey(clusters.context, [cluster])) == []
+    step(clusters.context, cluster)
+    clusters.report(cluster, worker("worker-1", idle_s=2), idle_s=2)
+    with pytest.raises(AssertionError, match="a write"):
+        clusters.report(cluster, worker("worker-1", busy=True))
+
+
+def test_a_survey_names_those_with_something_to_do(clusters: Clusters) -> None:
+    first, second = clusters.start(), clusters.start()
+    for cluster in (first, second):
+        clusters.report(cluster, worker("worker-1"))
+    assert list(survey(clusters.context, [first, second])) == []
+    clusters.kill(second, "worker-1")
+    assert list(survey(clusters.context, [first, second])) == [second]
+    clusters.client.delete(f"{API}/clusters/{first}", headers=clusters.notebook)
+    assert set(survey(clusters.context, [first, second])) == {first, second}
