@@ -25,7 +25,6 @@ from moorage_service.jobs import execution as runs
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.ledger import api as ledger_api
 from moorage_service.ledger.operations import note_capacity
-from moorage_service.metrics import MeasureRequests
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
 from moorage_service.portal import api as portal_api
@@ -37,6 +36,7 @@ from moorage_service.reconciler.loop import Reconciler, Step, Survey, make_recon
 from moorage_service.reconciler.orphans import Orphans
 from moorage_service.recovery.settle import settle
 from moorage_service.settings import PREFIX
+from moorage_service.watch.requests import WatchRequests
 from moorage_service.workloads import api as workloads_api
 
 API = f"{PREFIX}/api/v1"
@@ -91,14 +91,14 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
         summary="Notebooks, clusters, jobs and limits. Send a hub token or a notebook's own as `Authorization: Bearer TOKEN`.",
     )  # fmt: skip
     app.state.context = context
+    app.add_middleware(LimitBodies, largest=context.settings.largest_body)
     app.add_middleware(Doors, context=context, content=content_app(context))
-    app.add_middleware(MeasureRequests)
+    app.add_middleware(WatchRequests)
     errors.install_handlers(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API, responses=errors.documented())
     app.include_router(oauth.router, prefix=PREFIX)
     app.include_router(dashboards.router, prefix=PREFIX)
-    app.add_middleware(LimitBodies, largest=context.settings.largest_body)
     app.include_router(portal_api.router, prefix=PREFIX)
     app.router.routes.extend(assets.mounts())
     app.include_router(_open_routes(context))

@@ -18,6 +18,7 @@ from moorage_service.reconciler.leadership import Leadership
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
+from moorage_service.watch.heartbeats import Heartbeats
 from moorage_spawners.launch import LocalProcesses
 
 
@@ -33,6 +34,7 @@ class Context:
     started_at: datetime = field(default_factory=utc_now)  # of this process: before, nobody could be heard
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
     no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)  # of this process's loops
     cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
     rates: RateLimits = field(init=False)  # who asked for what, how often
 

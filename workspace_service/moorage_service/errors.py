@@ -29,6 +29,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketState
 
 from moorage.wire import Refusal
+from moorage_service.metrics import ERRORS
 from moorage_service.store.database import FAILURES, OutcomeUnknownError
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ class Answer(JSONResponse):
     """In ASCII: what was sent may be quoted in it, be it half a surrogate pair, which has no other encoding."""
 
     def render(self, content: Any) -> bytes:
+        ERRORS.labels(str(self.status_code), str(content.get("code"))).inc()
         return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -218,7 +220,7 @@ def install_handlers(app: FastAPI) -> None:
     async def bug(_request: Request, _error: Exception) -> JSONResponse:
         # Starlette raises it again after this answer, so the server's log has the traceback.
         message = "Something went wrong inside Moorage, and nothing more was done. An admin finds the cause in the service's log."
-        return JSONResponse({"code": "internal_error", "message": message}, status_code=500)
+        return Answer({"code": "internal_error", "message": message}, status_code=500)
 
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})

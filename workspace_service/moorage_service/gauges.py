@@ -1,5 +1,6 @@
 """What the store says at the moment of a scrape: numbers without names, for `/metrics`."""
 
+import shutil
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,7 @@ class StoreGauges(Collector):
         self._context = context
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._of_this_process()
         info = GaugeMetricFamily("moorage_info", "The service's version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
@@ -44,6 +46,17 @@ class StoreGauges(Collector):
                 "moorage_schedules_due", "Schedules whose time has come and that have not fired: 0 but for moments.",
                 value=_count(session, late & JobRow.archived.is_(False)),
             )  # fmt: skip
+
+    def _of_this_process(self) -> Iterator[GaugeMetricFamily]:
+        age = GaugeMetricFamily(
+            "moorage_loop_age_seconds", "Since the last whole pass of each loop: how far it lags behind.", labels=["loop"]
+        )
+        for beat in self._context.heartbeats.all():
+            age.add_metric([beat.loop], beat.age_s)
+        yield age
+        usage = shutil.disk_usage(self._context.settings.state)
+        yield GaugeMetricFamily("moorage_disk_free_bytes", "Free on the disk of the state folder.", value=usage.free)
+        yield GaugeMetricFamily("moorage_disk_bytes", "The size of the disk of the state folder.", value=usage.total)
 
     def _phases(self, session: Session) -> GaugeMetricFamily:
         family = GaugeMetricFamily(

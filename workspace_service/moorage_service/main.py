@@ -13,7 +13,7 @@ from moorage_service.context import Context, make_context
 from moorage_service.settings import Settings, SettingsError, load
 from moorage_service.store.migrations import SchemaError
 from moorage_service.walls import raise_wall
-
+from moorage_service.watch import logs
 
 RETRY_S = 0.5
 log = logging.getLogger(__name__)
@@ -21,12 +21,11 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = load()
     except SettingsError as error:
         sys.exit(f"moorage-service: the settings can't be used. {error}")
+    logs.configure(settings.log_format)
     try:
         context = _patiently(settings)
     except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError) as error:
@@ -37,7 +36,7 @@ def main() -> None:
         create_app(context),
         host=settings.host,
         port=settings.port,
-        log_level="info",
+        log_config=None,  # its lines go where ours go
         access_log=False,
         timeout_graceful_shutdown=5,
     )

@@ -170,11 +170,11 @@ class Settings(BaseSettings):
     run_report_s: float = Field(
         30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
     )
-    run_disk_wait_s: float = Field(
-        90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
-    )
     largest_body: int = Field(
         4 << 20, gt=0, description="Bytes that a request may bring, but for promotions, archives, outputs and forms with files."
+    )
+    run_disk_wait_s: float = Field(
+        90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
     )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
@@ -203,6 +203,9 @@ class Settings(BaseSettings):
     trusted_proxies: list[str] = Field(
         default_factory=list,
         description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service what the hub does.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of service.log: 'text' for people, 'json' for a collector of logs."
     )
     seed_starter: bool = Field(True, description="Create the starter project at the first start.")
 
@@ -279,10 +282,11 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        unknown = problem["type"] == "extra_forbidden"
+        if unknown:
             message = "there is no such setting"
-        # The whole would show a database's password.
-        shown = f" (given: {problem['input']!r})" if field and field != "database_url" else ""
+        # The whole would show a database's password, also under a name that was written wrongly.
+        shown = f" (given: {problem['input']!r})" if field and field != "database_url" and not unknown else ""
         yield f"{field + ': ' if field else ''}{message}{shown}. Correct it in settings.yaml or the environment."
 
 

@@ -23,6 +23,7 @@ from moorage_service.identity import sessions, tokens
 from moorage_service.identity.rates import address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.store.tables import UserRow
+from moorage_service.watch import logs
 
 # As the hub expands them: a token for another service reads "access:services!service=other".
 ACCESS = frozenset({"access:services", "access:services!service=moorage"})
@@ -40,6 +41,7 @@ class Caller:
     workload_id: str | None = None
     workload_kind: str | None = None
     project_id: str | None = None  # of the calling workload
+    token_hash: str | None = None  # of the workload's token that was sent
     hub_token: str | None = None  # to act at the hub as the user; only via session and hub
     address: str | None = None  # through our proxy; None: from this machine
 
@@ -47,7 +49,9 @@ class Caller:
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
     address = address_of(request, frozenset(context.settings.trusted_proxies))
-    return replace(_identify(context, request), address=address)
+    caller = replace(_identify(context, request), address=address)
+    logs.note(user=caller.user_id or caller.via, workload=caller.workload_id)
+    return caller
 
 
 def _identify(context: Context, request: HTTPConnection) -> Caller:
@@ -77,9 +81,9 @@ def _by_token(context: Context, token: str) -> Caller:
         # Never an admin: whoever writes a package can write into a kernel.
         return Caller(
             user_id=owner.id, name=owner.hub_name, admin=False, groups=tuple(owner.groups), via="workload",
-            workload_id=workload.id, workload_kind=workload.kind, project_id=workload.project_id,
+            workload_id=workload.id, workload_kind=workload.kind, project_id=workload.project_id, token_hash=tokens.hashed(token),
         )  # fmt: skip
-    if hmac.compare_digest(token.encode(), sessions.spawner_token(context.settings).encode()):
+    if any(hmac.compare_digest(token.encode(), each.encode()) for each in sessions.spawner_tokens(context.settings)):
         return Caller(user_id="", name="", admin=False, via="spawner")
     return _by_hub_token(context, token)
 

@@ -17,6 +17,7 @@ from moorage_service.store.tables import JobRow
 
 log = logging.getLogger(__name__)
 
+NAME = "fire schedules"
 LONGEST_PAUSE_S = 15.0  # so that a clock that was set is noticed
 SET_BACK_S = 5.0  # more than a time server corrects by in small steps
 
@@ -31,9 +32,11 @@ class ScheduleClock:
         self._thread = threading.Thread(target=self._loop, name="schedule-clock", daemon=True)
 
     def start(self) -> None:
+        self._context.heartbeats.expect(NAME, LONGEST_PAUSE_S)
         self._thread.start()
 
     def stop(self) -> None:
+        self._context.heartbeats.ended(NAME)
         self._stopping.set()
         self._context.wakeup.notify()
         self._thread.join(timeout=30)
@@ -43,6 +46,7 @@ class ScheduleClock:
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             if not self._context.leadership.held():
+                self._context.heartbeats.beat(NAME)
                 self._context.wakeup.wait(seen, 1.0)
                 continue
             try:
@@ -51,6 +55,7 @@ class ScheduleClock:
                     tidy = True
                 self.run_once()
                 pause = self._until_next()
+                self._context.heartbeats.beat(NAME)
             except Exception:
                 log.exception("the schedule clock's pass failed")
                 pause = 1.0

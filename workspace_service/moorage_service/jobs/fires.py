@@ -15,12 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from moorage import wire
-from moorage.wire import Phase, WorkloadKind
+from moorage.wire import Phase
 from moorage_jobs.errors import ScheduleError
 from moorage_jobs.schedule import FirePlan, Timetable, overlap_choice, parse, plan_due
 from moorage_service.context import Context
 from moorage_service.jobs import runs, schedules
-from moorage_service.metrics import ENDED, FIRED_LATE
+from moorage_service.metrics import FIRED_LATE, MISSED
 from moorage_service.store.tables import JobRow, JobVersionRow, RunRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
@@ -149,7 +149,7 @@ def _count(fired: list[datetime | None], *, left_out: int, now: datetime) -> Non
     for fire in fired:
         assert fire is not None
         FIRED_LATE.observe(max(0.0, (now - fire).total_seconds()))
-    ENDED.labels(WorkloadKind.RUN.value, Phase.SKIPPED.value).inc(left_out)
+    MISSED.inc(left_out)
 
 
 def _claim(context: Context, session: Session, job_ids: Sequence[str], now: datetime) -> Iterator[_Due]:

@@ -74,7 +74,7 @@ def check(
         # The tightest first: what must change the most before this fits.
         worst = min(refusing, key=lambda each: each.left / max(1, lease.amounts[each.rule.resource]))
         if workload.kind != WorkloadKind.RUN.value:  # a run waits and asks again and again
-            REFUSED.labels(worst.rule.resource).inc()
+            REFUSED.labels(worst.rule.id, worst.rule.resource).inc()
         raise LimitRefused(refusal(worst, lease.amounts, owner, workload, show_others=show_others))
     if len(lease.devices) < asked.get("gpu", 0):
         raise Conflict(

@@ -18,6 +18,7 @@ from moorage_service.metrics import LIVE, RECONCILE, RECONCILE_FAILED
 from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
+from moorage_service.watch import logs
 from moorage_service.workloads import lifecycle
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,16 @@ class Reconciler:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"reconcile-{kind.value}", daemon=True)
 
+    @property
+    def name(self) -> str:
+        return f"reconcile {self.kind.value}s"
+
     def start(self) -> None:
+        self._context.heartbeats.expect(self.name, self._context.settings.reconcile_s)
         self._thread.start()
 
     def stop(self) -> None:
+        self._context.heartbeats.ended(self.name)
         self._stopping.set()
         self._context.wakeup.notify()
         self._thread.join(timeout=30)
@@ -69,6 +76,7 @@ class Reconciler:
             try:
                 if self._context.leadership.held():
                     self.run_once()
+                self._context.heartbeats.beat(self.name)
             except FAILURES as error:
                 log.error("reconcile pass of kind %s: the store fails: %s", self.kind.value, error)
                 self._stopping.wait(STORE_PAUSE_S)
@@ -100,13 +108,15 @@ class Reconciler:
         if time.monotonic() < not_before:
             return
         try:
-            self._step(self._context, workload_id)
+            with logs.within(workload=workload_id):
+                self._step(self._context, workload_id)
         except FAILURES:
             raise  # the store's trouble, not the workload's: the next pass is soon, and for all of them
         except OutdatedError as error:
             log.info("%s is left to another process: %s", workload_id, error)
         except Exception as error:
-            log.exception("reconciling %s failed", workload_id)
+            with logs.within(workload=workload_id):
+                log.exception("reconciling %s failed", workload_id)
             RECONCILE_FAILED.labels(self.kind.value).inc()
             failures += 1
             pause = min(LONGEST_PAUSE_S, self._context.settings.reconcile_s * 2 ** min(failures, MOST_DOUBLINGS))

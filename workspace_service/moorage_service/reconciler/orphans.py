@@ -17,6 +17,7 @@ from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
 
 log = logging.getLogger(__name__)
+NAME = "sweep leftovers"
 
 
 class Orphans:
@@ -29,9 +30,11 @@ class Orphans:
         self._thread = threading.Thread(target=self._loop, name="orphans", daemon=True)
 
     def start(self) -> None:
+        self._context.heartbeats.expect(NAME, self._context.settings.orphan_sweep_s)
         self._thread.start()
 
     def stop(self) -> None:
+        self._context.heartbeats.ended(NAME)
         self._stopping.set()
         self._thread.join(timeout=30)
 
@@ -65,3 +68,4 @@ class Orphans:
                     sweep(self._context)
                 except Exception:
                     log.exception("looking for orphans failed")
+            self._context.heartbeats.beat(NAME)

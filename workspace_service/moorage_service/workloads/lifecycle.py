@@ -3,7 +3,7 @@
 `ended` is called only when nothing of the workload is observed any more: it releases the reservation and kills its tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -55,12 +55,26 @@ def enter(
         workload.started_at = now
     if phase in (Phase.READY, Phase.RUNNING) and workload.ready_at is None:
         workload.ready_at = now
-        waited, kind = (now - workload.created_at).total_seconds(), workload.kind
-        once_committed(session, lambda: TIME_TO_READY.labels(kind).observe(waited))
+        parts, kind = _parts_of_the_way(workload, now), workload.kind
+        once_committed(session, lambda: _count_the_way(kind, parts))
     if changed or reason is not None:
         message = reason or f"The {workload.kind} is {phase.value}."
         record(session, workload.id, code or f"{workload.kind}.{phase.value}", message, now=now, actor=actor)
     return True
+
+
+def _parts_of_the_way(workload: WorkloadRow, now: datetime) -> dict[str, float]:
+    """Seconds from its creation to ready."""
+    parts = {"all": (now - workload.created_at).total_seconds()}
+    if workload.started_at is not None:
+        parts["waiting"] = (workload.started_at - workload.created_at).total_seconds()
+        parts["starting"] = (now - workload.started_at).total_seconds()
+    return parts
+
+
+def _count_the_way(kind: str, parts: Mapping[str, float]) -> None:
+    for part, took in parts.items():
+        TIME_TO_READY.labels(kind, part).observe(took)
 
 
 def ask_to_end(
@@ -91,7 +105,8 @@ def ended(
     workload.ended_at = now
     gone(session, workload, now=now)
     kind = workload.kind
-    once_committed(session, lambda: ENDED.labels(kind, phase.value).inc())
+    # Without a code of its own the reason is somebody's words, which are no label.
+    once_committed(session, lambda: ENDED.labels(kind, phase.value, code or "").inc())
 
 
 def gone(session: Session, workload: WorkloadRow, *, now: datetime) -> None:

@@ -1,0 +1,1 @@
+"""What an operator sees: logs that name request, user and workload; heartbeats of the loops; health in words."""
