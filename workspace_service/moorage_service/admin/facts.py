@@ -14,6 +14,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from moorage_service.context import Context
+from moorage_service.jobs.conclusion import SPOOL
 from moorage_service.settings import Settings
 from moorage_service.store.tables import (
     AuditRow,
@@ -63,6 +64,7 @@ class Facts:
     processes: dict[str, list[Observation]]
     groups: dict[str, list[str]] = field(default_factory=dict)  # workload -> its control groups' folders
     scratch: dict[str, Path] = field(default_factory=dict)  # workload or, of a cluster, the end of its id -> folder
+    unsaved: frozenset[str] = frozenset()  # ended runs whose folder there holds what could not be saved
 
     @property
     def live(self) -> list[WorkloadRow]:
@@ -110,6 +112,7 @@ def gather(context: Context) -> Facts:
             processes={},
             groups=groups,
             scratch=scratch,
+            unsaved=_unsaved(session, scratch),
         )
     after = _observed(context)
     # What started or ended between the two looks is not suspicious yet.
@@ -126,6 +129,14 @@ def _known(session: Session, ids: Iterable[str]) -> set[str]:
     for start in range(0, len(found), 500):
         known |= set(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(found[start : start + 500]))))
     return known
+
+
+def _unsaved(session: Session, scratch: Iterable[str]) -> frozenset[str]:
+    runs = [name for name in scratch if name.startswith("run-")]
+    query = select(WorkloadRow.id, WorkloadRow.details).where(
+        WorkloadRow.id.in_(runs), WorkloadRow.ended_at.is_not(None)
+    )
+    return frozenset(row.id for row in session.execute(query) if SPOOL in row.details)
 
 
 def _events(session: Session, workloads: Iterable[str]) -> dict[str, list[EventRow]]:

@@ -8,6 +8,7 @@ from moorage.wire import Phase, WorkloadKind
 from moorage_service.admin import admissions
 from moorage_service.admin.facts import Facts
 from moorage_service.admin.findings import Finding
+from moorage_service.jobs.conclusion import CONCLUDED
 from moorage_service.store.tables import WorkloadRow
 from moorage_spawners.launch import Observation
 
@@ -68,7 +69,7 @@ def _stray_folders(facts: Facts) -> Iterator[Finding]:
     live = {row.id for row in facts.live} | {row.id.rpartition("-")[2] for row in facts.live}
     ended = {each for row in facts.workloads.values() for each in (row.id, row.id.rpartition("-")[2])}
     for name, path in facts.scratch.items():
-        if name in live:
+        if name in live or name in facts.unsaved:
             continue
         known = name in ended or name in facts.known
         what = f"The working folder {path} is left of {'a workload that has ended' if known else 'something unknown'}."
@@ -105,6 +106,10 @@ def nothing_lost(facts: Facts) -> Iterator[Finding]:
             if not there:
                 what = f"A request ({made.action}) was answered with {made.result}, of which there is no record."
                 yield Finding(invariant="I2", code="lost.workload", subject=made.result, what=what, remedy=LOG)
+    for run_id in facts.unsaved:
+        what = f"The outputs of run {run_id} could not be saved when it ended; they lie in {facts.scratch[run_id]}."
+        remedy = "Make room on the disk of the state folder, then restart the service: it saves them as it starts."
+        yield Finding(invariant="I2", code="lost.outputs", subject=run_id, what=what, remedy=remedy)
     for kind, rows in ((WorkloadKind.CLUSTER, facts.clusters), (WorkloadKind.RUN, facts.runs)):
         for row in facts.workloads.values():
             if row.kind == kind.value and row.id not in rows:
@@ -146,7 +151,11 @@ def held_while_alive(facts: Facts) -> Iterator[Finding]:
         if held.released_at is None or workload is None:
             continue
         # What a run left is seen to between the two: it holds nothing then, for nothing of it runs.
-        if workload.ended_at is None and (workload.target == "running" or facts.age_s(held.released_at) > SETTLE_S):
+        if (
+            workload.ended_at is None
+            and CONCLUDED not in workload.details
+            and (workload.target == "running" or facts.age_s(held.released_at) > SETTLE_S)
+        ):
             what = f"What {workload_id} holds was given back, though it has not ended."
             yield Finding(invariant="I4", code="held.released_early", subject=workload_id, what=what, remedy=LOG)
         if workload.ended_at is not None and (held.released_at - workload.ended_at).total_seconds() > CLOCKS_S:
