@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.figures import Report, Scale
 from tests.faults.installation import Installation
-from tests.faults.whole import keeper, whole  # noqa: F401
+from tests.faults.whole import keeper, own_whole, whole  # noqa: F401
 from tests.hub.conftest import proxy_script, server_python  # noqa: F401
 from tests.service.conftest import (  # noqa: F401
     ada,

@@ -10,17 +10,18 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
 from moorage_hub.accounts import Accounts
-from moorage_hub.children import Child
+from moorage_hub.children import Child, end_strays
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings, load
 from moorage_hub.state import prepare_state, read_token
@@ -66,9 +67,16 @@ class Whole:
     @classmethod
     @contextmanager
     def make(
-        cls, proxy_script: Path, server_python: Path, *, light: Sequence[str], heavy: Sequence[str] = (), **hub: Any
+        cls,
+        proxy_script: Path,
+        server_python: Path,
+        *,
+        light: Sequence[str],
+        heavy: Sequence[str] = (),
+        start: bool = True,
+        **hub: Any,
     ) -> Iterator["Whole"]:
-        """Everything started. Ends whatever runs, programs and workloads."""
+        """Everything started, if `start`. Ends whatever runs, programs and workloads."""
         state = Path(tempfile.mkdtemp(prefix="mo-whole-"))
         state.chmod(0o755)  # other uids' processes work below it
         try:
@@ -82,7 +90,7 @@ class Whole:
             for name in (*light, *heavy):
                 accounts.add(name)
             try:
-                yield made.start()
+                yield made.start() if start else made
             finally:
                 made.clear()
         finally:
@@ -115,6 +123,12 @@ class Whole:
         self.crash_next_at(self.hub, crash_at)
         self.hub.start()
         self.until_hub_answers()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """On which service, proxy and hub listen."""
+        one = self.settings
+        return one.port, one.hub_port, one.proxy_api_port, one.service_port
 
     @property
     def proxy_token(self) -> str:
@@ -173,6 +187,7 @@ class Whole:
     def clear(self) -> None:
         for child in (self.hub, self.proxy, self.service):
             child.stop()
+        end_strays(self.state)
         for seen in self.running():
             self.processes.stop(seen.workload_id, grace_s=0)
         eventually(lambda: not self.running(), what="the end of all processes")
@@ -215,6 +230,15 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def listening(pids: Collection[int]) -> set[int]:
+    """The TCP ports on which these processes listen."""
+    found: set[int] = set()
+    for pid in pids:
+        connections = psutil.Process(pid).net_connections("tcp")
+        found |= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    return found
+
+
 PEOPLE = [f"person-{number:02}" for number in range(20)]
 KEEPER = "keeper"  # has a real server, with a kernel that counts
 
@@ -238,3 +262,10 @@ def keeper(whole: Whole) -> Iterator[Kernel]:
     yield kernel
     person.stop()
     person.close()
+
+
+@pytest.fixture(scope="module")
+def own_whole(proxy_script: Path, server_python: Path) -> Iterator[Whole]:
+    """A module's own, not started: for tests that start it as a person does."""
+    with Whole.make(proxy_script, server_python, light=PEOPLE[:3], start=False) as made:
+        yield made
