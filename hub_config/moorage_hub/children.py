@@ -13,6 +13,7 @@ from typing import IO
 
 from moorage_hub.errors import ChildFailed
 from moorage_hub.state import write_private
+from moorage_spawners.launch.log_files import rotate
 from moorage_spawners.shim import tree
 
 MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
@@ -75,6 +76,11 @@ class Child:
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+    def keep_log_short(self, most: int, kept: int) -> None:
+        """Puts the log aside once it has more than `most` bytes."""
+        if rotate(self.log, most, kept=kept):
+            self.log_from = 0
 
     def tail(self) -> str:
         """The end of what its last start left in the log, as text to append to a message."""

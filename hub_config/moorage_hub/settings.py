@@ -94,6 +94,10 @@ class HubSettings(BaseSettings):
     check_routes_s: int = Field(
         5, gt=0, description="How often the hub looks whether the proxy has all its routes, and adds what is missing."
     )
+    log_bytes: int = Field(
+        50 << 20, gt=1 << 10, description="Bytes of hub.log, service.log and proxy.log each; a longer one is put aside."
+    )
+    logs_kept: int = Field(3, ge=0, description="How many logs that were put aside are kept of each.")
     login_link_s: float = Field(3600.0, gt=0, description="How long a one-time login link is good.")
     node: str = Field("", description="The node program; looked for in the state folder, then on PATH, when empty.")
     proxy_script: str = Field(
@@ -254,9 +258,10 @@ def _sentences(error: ValidationError, file: Path) -> str:
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
+        unknown = problem["type"] == "extra_forbidden"
+        if unknown:
             message = "there is no such setting"
-        secret = field.startswith("authenticator_settings")
+        secret = unknown or field.startswith("authenticator_settings")  # a secret may stand under a name written wrongly
         shown = "" if secret or problem["type"] == "value_error" else f" (given: {problem['input']!r})"
         lines.append(f"{field + ': ' if field else ''}{message}{shown}.")
     return f"Settings (hub part of {file}, or MOORAGE_HUB_... in the environment): " + " ".join(lines)

@@ -144,6 +144,7 @@ class Supervisor:
                 self.say(f"  Project environment: {line}")
             for child in self.children:
                 child.check()
+                child.keep_log_short(self.settings.log_bytes, self.settings.logs_kept)
             now = [child.process.pid if child.process is not None else None for child in self.children]
             if now != pids:
                 pids = now

@@ -14,7 +14,7 @@ from moorage_service.bodies import LimitBodies
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards, leftovers
 from moorage_service.clusters import reconcile as clusters
-from moorage_service.content.api import content_app
+from moorage_service.content.api import SecretsKeptBack, content_app
 from moorage_service.context import Context
 from moorage_service.doors import Doors
 from moorage_service.gauges import registry_of
@@ -38,6 +38,7 @@ from moorage_service.recovery.settle import settle
 from moorage_service.settings import PREFIX
 from moorage_service.watch.requests import WatchRequests
 from moorage_service.workloads import api as workloads_api
+from moorage_service.workloads import log_bounds
 
 API = f"{PREFIX}/api/v1"
 
@@ -55,7 +56,7 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.NOTEBOOK: notebooks.step,
     WorkloadKind.RUN: runs.step,
 }
-SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep, disabled.end_work]
+SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep, disabled.end_work, log_bounds.sweep]
 SURVEYS: dict[WorkloadKind, Survey] = {
     WorkloadKind.CLUSTER: clusters.survey,
     WorkloadKind.NOTEBOOK: notebooks.survey,
@@ -94,6 +95,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     app.add_middleware(LimitBodies, largest=context.settings.largest_body)
     app.add_middleware(Doors, context=context, content=content_app(context))
     app.add_middleware(WatchRequests)
+    app.add_middleware(SecretsKeptBack)
     errors.install_handlers(app)
     for router in ROUTERS:
         app.include_router(router, prefix=API, responses=errors.documented())

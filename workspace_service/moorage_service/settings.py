@@ -204,6 +204,9 @@ class Settings(BaseSettings):
         default_factory=list,
         description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service what the hub does.",
     )
+    workload_log_bytes: int = Field(
+        64 << 20, gt=1 << 10, description="Bytes of a notebook's, cluster's or run's own log; beyond, its beginning is removed."
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="Lines of service.log: 'text' for people, 'json' for a collector of logs."
     )
