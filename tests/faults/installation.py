@@ -162,17 +162,19 @@ class Installation:
             assert http.post(f"/notebooks/{admitted['workload_id']}/observations", json=ready).status_code == 204
         return str(admitted["workload_id"])
 
-    def workload(self, workload_id: str, user: str = "ada") -> dict[str, Any]:
-        with self.api(user) as http:
+    def workload(self, workload_id: str, user: str = "ada", service: Service | None = None) -> dict[str, Any]:
+        with self.api(user, service) as http:
             answer = http.get(f"/workloads/{workload_id}")
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def wait(self, workload_id: str, *phases: str, user: str = "ada", within: float = 60) -> dict[str, Any]:
+    def wait(
+        self, workload_id: str, *phases: str, user: str = "ada", within: float = 60, service: Service | None = None
+    ) -> dict[str, Any]:
         """Until the workload is in one of the phases."""
 
         def there() -> dict[str, Any] | None:
-            found = self.workload(workload_id, user)
+            found = self.workload(workload_id, user, service)
             return found if found["phase"] in phases else None
 
         return eventually(there, within=within, what=f"{workload_id} in {phases}")

@@ -98,6 +98,11 @@ class Service:
         self.signal(signal.SIGTERM)
         eventually(lambda: self.status() is not None, within=60, what="the service's end")
 
+    @property
+    def paused(self) -> bool:
+        stat = Path(f"/proc/{self.pid}/stat")
+        return self.status() is None and stat.read_text().rpartition(")")[2].split()[0] == "T"
+
     def pause(self) -> None:
         self.signal(signal.SIGSTOP)
 

@@ -33,6 +33,8 @@ def test_a_count_must_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_plan({}) is None
     assert read_plan({"MOORAGE_CRASH_AT": "here"}) == CrashPlan("here", 1)
     assert read_plan({"MOORAGE_CRASH_AT": "here:3"}) == CrashPlan("here", 3)
+    assert read_plan({"MOORAGE_CRASH_AT": "here:stop"}) == CrashPlan("here", 1, signal.SIGSTOP)
+    assert read_plan({"MOORAGE_CRASH_AT": "here:2:stop"}) == CrashPlan("here", 2, signal.SIGSTOP)
     with pytest.raises(ValueError, match="at which arrival"):
         read_plan({"MOORAGE_CRASH_AT": "here:0"})
 

@@ -1,7 +1,8 @@
 """Places at which a test may kill this process, as a power cut would: between two steps that are meant to be safe apart.
 
-`MOORAGE_CRASH_AT=NAME` kills it (SIGKILL) at the first arrival at NAME, `NAME:3` at the third. Unset, as always outside of tests,
-`reach` does nothing. The environment is read here and once, so that hub, service and shims share one switch.
+`MOORAGE_CRASH_AT=NAME` kills it (SIGKILL) at the first arrival at NAME, `NAME:3` at the third; `NAME:stop` and `NAME:3:stop` pause it
+there (SIGSTOP) until it is sent SIGCONT. Unset, as always outside of tests, `reach` does nothing. The environment is read here and once,
+so that hub, service and shims share one switch.
 """
 
 import os
@@ -54,14 +55,16 @@ POINTS: frozenset[str] = frozenset(
         "stop.recorded",
     }
 )
+STOP = ":stop"
 
 
 @dataclass
 class CrashPlan:
-    """Dies at the `arrivals_left`-th arrival at `point`."""
+    """Dies at the `arrivals_left`-th arrival at `point`, or is paused."""
 
     point: str
     arrivals_left: int
+    sends: int = signal.SIGKILL
 
 
 def read_plan(environ: Mapping[str, str]) -> CrashPlan | None:
@@ -69,12 +72,12 @@ def read_plan(environ: Mapping[str, str]) -> CrashPlan | None:
     wish = environ.get("MOORAGE_CRASH_AT", "")
     if not wish:
         return None
-    point, _, count = wish.partition(":")
+    point, _, count = wish.removesuffix(STOP).partition(":")
     if point not in POINTS:
         raise ValueError(f"MOORAGE_CRASH_AT={wish!r}: there is no point {point!r}; one of {', '.join(sorted(POINTS))}")
     if count and not (count.isdecimal() and int(count) > 0):
         raise ValueError(f"MOORAGE_CRASH_AT={wish!r}: after the colon stands at which arrival, from 1 on")
-    return CrashPlan(point, int(count or 1))
+    return CrashPlan(point, int(count or 1), signal.SIGSTOP if wish.endswith(STOP) else signal.SIGKILL)
 
 
 _plan = read_plan(os.environ)
@@ -88,4 +91,4 @@ def reach(point: str) -> None:
         return
     _plan.arrivals_left -= 1
     if _plan.arrivals_left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _plan.sends)
