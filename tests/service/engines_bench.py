@@ -128,6 +128,12 @@ class Bench:
             report = session.get_one(ClusterRow, cluster_id).report or {}
         return any(each["busy"] for each in report.get("workers", ()))
 
+    def idle_s(self, cluster_id: str) -> float:
+        """For how long it had neither work nor a client, as its agent said last; 0 when it can't tell."""
+        with self.context.database.read() as session:
+            report = session.get_one(ClusterRow, cluster_id).report or {}
+        return float(report.get("idle_s") or 0.0)
+
     def end_notebook(self) -> None:
         """Of the notebook there was a row only, which is not how things are at the end of a test of what is left."""
         with self.context.database.begin() as session:

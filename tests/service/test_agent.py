@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -206,3 +207,18 @@ async def test_it_goes_on_while_the_service_is_away_and_while_the_engine_fails()
         assert board.reports[-1]["ready"] is False
         engine.sight = UP
         await until(lambda: board.reports[-1]["ready"])
+
+
+async def test_idleness_counts_from_the_first_look_that_saw_it_and_only_while_it_can_be_told() -> None:
+    board, engine = Board(), Script()
+    engine.sight = replace(UP, idle=True)
+    async with running(board, engine):
+        await until(lambda: board.reports and board.reports[-1]["idle_s"] > 0.5)
+        engine.sight = replace(UP, idle=None)
+        await until(lambda: board.reports[-1]["idle_s"] is None)
+        engine.sight = replace(UP, idle=True)
+        await until(lambda: board.reports[-1]["idle_s"] is not None)
+        unknown = max(index for index, report in enumerate(board.reports) if report["idle_s"] is None)
+        assert board.reports[unknown + 1]["idle_s"] < 0.5
+        engine.sight = replace(UP, idle=False)
+        await until(lambda: board.reports[-1]["idle_s"] == 0.0)

@@ -109,6 +109,7 @@ def test_a_ray_cluster_lives_from_request_to_end(bench: Bench) -> None:
     assert drive(bench, cluster, RAY_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
     assert drive(bench, cluster, RAY_DRIVER.format(seconds=2, tasks=10)) == "2\n"
     eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")
+    eventually(lambda: bench.idle_s(cluster) > 0, within=30, what="idleness, once the driver has gone")
     ended = bench.stop(cluster)
     assert ended["phase"] == "stopped"
     assert ended["holds"] == {}
@@ -126,4 +127,5 @@ def test_a_dask_cluster_lives_from_request_to_end(bench: Bench) -> None:
     assert drive(bench, cluster, DASK_DRIVER.format(seconds=0.01, tasks=4)) == "1\n"
     assert drive(bench, cluster, DASK_DRIVER.format(seconds=1, tasks=14)) == "2\n"
     eventually(lambda: bench.cluster(cluster)["workers"] == 1, within=30, what="shrinking")
+    eventually(lambda: bench.idle_s(cluster) > 0, within=30, what="idleness, once the driver has gone")
     assert bench.stop(cluster)["phase"] == "stopped"
