@@ -51,7 +51,7 @@ def ask(bench: Bench, code: str, **variables: str) -> str:
             argv, env=env, cwd=home, capture_output=True, text=True, timeout=TRIES, check=False, **options
         )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip().splitlines()[-1]
+    return str(done.stdout.strip().splitlines()[-1])
 
 
 # What a driver's first messages ask, of the store and of the client server, without waiting for the driver's many retries.
