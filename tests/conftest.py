@@ -3,7 +3,7 @@
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def interpreter() -> Interpreter:
 
 @pytest.fixture
 def build(open_folder: Path, places: images.BuildPlaces, interpreter: Interpreter) -> Build:
-    """build("tide==1.0", project=..., log=..., cancel=..., memory=...) -> the environment's record."""
+    """build("tide==1.0", project=..., log=..., cancel=..., network=..., memory=...) -> the environment's record."""
     client = wheel.read(client_wheel(open_folder / "client"))
 
     def run(
@@ -70,11 +70,12 @@ def build(open_folder: Path, places: images.BuildPlaces, interpreter: Interprete
         project: str = "pr-1",
         log: Log = lambda _line: None,
         cancel: threading.Event | None = None,
+        network: Mapping[str, str] | None = None,
         **bounds: Any,
     ) -> EnvironmentRecord:
         manifest = Manifest(name="Test", python="3", packages=packages)
         plan = plans.plan(manifest, {"3": interpreter}, client)
-        bounded = replace(places, bounds=replace(places.bounds, **bounds))
+        bounded = replace(places, bounds=replace(places.bounds, **bounds), network=network or places.network)
         return images.build(plan, project, bounded, log=log, cancel=cancel or threading.Event())
 
     return run

@@ -53,10 +53,13 @@ class PasswordAuthenticator(FrontDoor):
 
 
 class LoginOnceHandler(BaseHandler):  # type: ignore[misc]  # jupyterhub carries no types
-    """`/hub/login-once?nonce=...`: swaps the nonce for a session of the hub, once."""
+    """`/hub/login-once?token=...`: swaps the link's secret for a session of the hub, once.
+
+    It is called a token because the hub keeps what is called so out of its log.
+    """
 
     async def get(self) -> None:
-        user = await self.login_user({"nonce": self.get_argument("nonce", "")})
+        user = await self.login_user({"nonce": self.get_argument("token", "")})
         if user is None:
             raise web.HTTPError(
                 403,

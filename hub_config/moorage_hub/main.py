@@ -45,7 +45,7 @@ def login_link(settings: HubSettings) -> str:
         return settings.addresses.page()
     Accounts(settings.state, settings.user).ensure_owner()
     nonce = LoginLinks(settings.state, lifetime_s=settings.login_link_s).create(settings.user)
-    return settings.addresses.hub("/login-once", nonce=nonce)
+    return settings.addresses.hub("/login-once", token=nonce)
 
 
 def new_users(settings: HubSettings) -> dict[str, str]:

@@ -21,6 +21,7 @@ from moorage_images import environments
 from moorage_images.bounds import Bounds
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
+from moorage_images.network import has_credentials, without_credentials
 from moorage_images.plan import EnvironmentPlan, Lock, digest, install_lines
 from moorage_images.resolve import NoWheelError, resolve, why
 from moorage_images.sandbox import Account, Log, Sandbox
@@ -42,7 +43,7 @@ class BuildPlaces:
     uv: Path
     accounts: range | None  # uids for builds when root: the first for wheels, the others for sources; None: our own
     bounds: Bounds
-    network: Mapping[str, str]  # what reaches the package index: sandbox.network_environment(os.environ)
+    network: Mapping[str, str]  # what reaches the package index: network.network_environment(os.environ)
 
 
 def build(
@@ -71,6 +72,8 @@ def _build(
             return _complete(plan, lock, project, places, sandbox, log, cancel)
     except NoWheelError:
         log("Some package has no wheel for this Python: building from source, for this project alone.")
+        if has_credentials(places.network):
+            log("The package index is asked without its name and password: the code of packages could read them.")
     with _source_sandbox(places) as sandbox:
         lock = resolve(plan, sandbox, places.uv, from_source=True, log=_indented(log), cancel=cancel)
         return _complete(plan, lock, project, places, sandbox, log, cancel)
@@ -164,7 +167,7 @@ def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.E
 def _wheel_sandbox(places: BuildPlaces) -> Sandbox:
     account = None if places.accounts is None else Account(places.accounts[0], places.accounts[0])
     _ensure(places.cache, 0o700, account)
-    return _sandbox(places, account, {"UV_CACHE_DIR": str(places.cache)})
+    return _sandbox(places, account, {**places.network, "UV_CACHE_DIR": str(places.cache)})
 
 
 def _source_sandbox(places: BuildPlaces) -> Sandbox:
@@ -172,12 +175,12 @@ def _source_sandbox(places: BuildPlaces) -> Sandbox:
     if places.accounts is not None:
         uid = places.accounts[1 + secrets.randbelow(len(places.accounts) - 1)]
         account = Account(uid, uid)
-    return _sandbox(places, account, {})
+    return _sandbox(places, account, without_credentials(places.network))
 
 
-def _sandbox(places: BuildPlaces, account: Account | None, more: Mapping[str, str]) -> Sandbox:
+def _sandbox(places: BuildPlaces, account: Account | None, variables: Mapping[str, str]) -> Sandbox:
     _ensure(places.scratch, 0o711)
-    return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, {**places.network, **more}, places.bounds)
+    return Sandbox(places.scratch / f"build-{secrets.token_hex(6)}", account, variables, places.bounds)
 
 
 def _with_reachable_uv(places: BuildPlaces) -> BuildPlaces:

@@ -18,16 +18,10 @@ from typing import IO
 
 from moorage_images.bounds import Bounds, processes, sweep_open_folders
 from moorage_images.errors import BuildCancelledError, BuildError
+from moorage_images.network import hider
 
 Log = Callable[[str], None]  # gets one line, without its end
 
-# What a package index needs to be reached; nothing else of our process environment reaches a build.
-NETWORK_VARIABLES = (
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL",
-    "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX_STRATEGY", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
-    "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT",
-)  # fmt: skip
 _LONGEST_LINE = 2000
 _NOT_RUN = (126, 127)  # of prlimit and of shells: the program may not be run, or is not there
 _CHECK_S = 0.5  # between two looks at what a build takes
@@ -42,11 +36,6 @@ class Account:
     gid: int
 
 
-def network_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Of `environ`, what a build needs to reach the package index."""
-    return {name: environ[name] for name in NETWORK_VARIABLES if name in environ}
-
-
 class Sandbox:
     """A folder with the account's `home/` and `tmp/`, and commands run in it. Use as a context.
 
@@ -58,6 +47,7 @@ class Sandbox:
         self.bounds = bounds
         self.account = account
         self._variables = dict(variables)
+        self._hide = hider(variables)
 
     def __enter__(self) -> "Sandbox":
         self.end_processes()  # of a build whose service was killed
@@ -117,7 +107,7 @@ class Sandbox:
         assert process.stdout is not None
         assert process.stderr is not None
         output: list[str] = []
-        readers = [_reader(process.stdout, output.append), _reader(process.stderr, log)]
+        readers = [_reader(process.stdout, output.append), _reader(process.stderr, lambda line: log(self._hide(line)))]
         try:
             self._wait(process, cancel)
         finally:

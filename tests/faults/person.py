@@ -23,7 +23,7 @@ class Person:
 
     def sign_in(self, state: Path) -> "Person":
         nonce = LoginLinks(state).create(self.name)
-        answer = self.browser.get(self.addresses.hub("/login-once", nonce=nonce))
+        answer = self.browser.get(self.addresses.hub("/login-once", token=nonce))
         assert answer.status_code == 200, answer.text[-2000:]
         assert str(answer.url).startswith(self.addresses.page()), answer.url
         return self

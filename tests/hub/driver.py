@@ -114,15 +114,18 @@ class RunningHub:
         )
 
     @contextmanager
-    def signed_in(self) -> Iterator[httpx.Client]:
+    def signed_in(self, user: str = "admin") -> Iterator[httpx.Client]:
         with self.browser() as browser:
-            answer = browser.get("/hub/login-once", params={"nonce": LoginLinks(self.state).create("admin")})
+            answer = browser.get(self.login_link(user))
             assert answer.status_code == 200, answer.text
             yield browser
 
-    def portal_token(self) -> str:
+    def login_link(self, user: str = "admin") -> str:
+        return self.settings.addresses.hub("/login-once", token=LoginLinks(self.state).create(user))
+
+    def portal_token(self, user: str = "admin") -> str:
         """What the portal holds after a sign-in."""
-        with self.signed_in():
+        with self.signed_in(user):
             pass
         return str(self.service.tokens[-1]["token"])
 

@@ -14,12 +14,12 @@ from tests.waiting import eventually
 def test_a_login_link_works_once(hub: RunningHub) -> None:
     nonce = LoginLinks(hub.state).create("admin")
     with hub.browser() as browser:
-        answer = browser.get("/hub/login-once", params={"nonce": nonce})
+        answer = browser.get("/hub/login-once", params={"token": nonce})
         assert answer.status_code == 200
         assert answer.json()["name"] == "admin"  # the portal, reached through the hub's sign-in
         assert nonce not in str(answer.url)
     with hub.browser() as other:
-        answer = other.get("/hub/login-once", params={"nonce": nonce})
+        answer = other.get("/hub/login-once", params={"token": nonce})
         assert answer.status_code == 403
         assert "was used already" in answer.text
 
@@ -62,6 +62,11 @@ def test_a_notebook_starts_in_its_project_and_survives_the_hub(hub: RunningHub) 
         assert specs["kernelspecs"][specs["default"]]["spec"]["display_name"] == "Python (starter)"
         names = [entry["name"] for entry in browser.get("/user/admin/starter/api/contents").json()["content"]]
         assert names == ["hello.txt"]
+        # JupyterLab's side panel asks its own server, whatever origin the portal has.
+        left = {"resource": "cpu", "amount": 4.0, "used": 1.0, "left": 3.0, "rule": "r"}
+        hub.service.usage = {"workloads": [], "remaining": [left]}
+        panel = browser.get("/user/admin/starter/moorage/usage").json()
+        assert panel["remaining"] == [left]
         (before,) = [seen for seen in hub.processes.observe_all() if not seen.gone]
         hub.service.observations.clear()
         hub.child.stop()

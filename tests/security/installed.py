@@ -1,5 +1,6 @@
 """Hub, proxy and service as `moorage-hub up` starts them, in a state folder of their own, and browsers to drive them with."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import httpx
 import yaml
 
 from moorage_hub.settings import HubSettings, load
-from moorage_hub.state import prepare_state
+from moorage_hub.state import Ports, prepare_state, write_private
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -39,6 +42,8 @@ class Installed:
             "MOORAGE_HUB_PROXY_SCRIPT": str(proxy_script),
         }
         prepare_state(state)
+        # Not the usual ones, which another installation may take at the same moment.
+        write_private(state / "ports.json", json.dumps(asdict(Ports(*(free_port() for _ in range(4))))))
         self.settings: HubSettings = load(state)
         self.process: subprocess.Popen[bytes] | None = None
         self.printed = state / "printed"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from moorage_hub.login_links import LoginLinks
 from moorage_service.settings import PREFIX
+from tests.security.canaries import Canaries
 from tests.security.installed import Installed, installed
 from tests.waiting import eventually
 
@@ -32,7 +34,9 @@ def site(proxy_script: Path, server_python: Path) -> Iterator[Installed]:
 @pytest.fixture
 def admin(site: Installed) -> Iterator[httpx.Client]:
     with site.browser() as browser:
-        assert browser.get("/hub/login-once", params={"nonce": LoginLinks(site.state).create("admin")}).status_code == 200
+        assert (
+            browser.get("/hub/login-once", params={"token": LoginLinks(site.state).create("admin")}).status_code == 200
+        )
         yield browser
 
 
@@ -82,7 +86,10 @@ def test_our_own_forms_and_routes_refuse_a_megabyte_of_a_name(site: Installed, a
     log = site.state / "logs" / "service.log"
     before = log.stat().st_size
     answer = admin.post(
-        f"{PREFIX}/projects/plain/members", data={"user": LONG, "role": "viewer"}, headers={"Origin": origin}, follow_redirects=False
+        f"{PREFIX}/projects/plain/members",
+        data={"user": LONG, "role": "viewer"},
+        headers={"Origin": origin},
+        follow_redirects=False,
     )
     assert 400 <= answer.status_code < 500
     assert len(answer.content) < 20_000
@@ -152,3 +159,26 @@ def test_a_disabled_user_is_out_at_both(site: Installed, admin: httpx.Client) ->
         finally:
             assert change(admin, "PATCH", "/users/bob", {"active": True}).status_code == 200
         eventually(lambda: browser.get(f"{PREFIX}/").is_success, what="bob's return")
+
+
+def test_no_secret_of_the_hub_is_found_in_logs_or_process_lists(site: Installed, admin: httpx.Client) -> None:
+    """After all of the above; a link that was used, a password that was tried, and everything below `secrets/`."""
+    canaries = Canaries()
+    for path in (site.state / "secrets").iterdir():
+        if path.is_file():
+            canaries.add(path.name, path.read_text().strip())
+    for name in ("bob", "eve"):
+        canaries.add(f"{name}'s password", password_of(site, name))
+    link = LoginLinks(site.state).create("admin")
+    canaries.add("a login link", link)
+    with site.browser() as browser:
+        assert browser.get("/hub/login-once", params={"token": link}).status_code == 200
+        assert browser.get("/hub/login-once", params={"token": link}).status_code == 403
+        canaries.add("a session", browser.cookies.get("moorage-session", ""))
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            canaries.look(f"command line {process.name}", (process / "cmdline").read_bytes())
+    assert canaries.look_in_files((site.state / "logs").glob("*.log")) >= 2
+    for page in ("/hub/home", "/hub/token", "/hub/admin", f"{PREFIX}/admin/users", f"{PREFIX}/admin/audit"):
+        canaries.look(page, admin.get(page).content)
+    assert canaries.seen == set()

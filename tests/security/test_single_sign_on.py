@@ -13,6 +13,7 @@ import pytest
 
 from moorage_service.settings import PREFIX
 from tests.fakes.openid_provider import OpenIdProvider, serving
+from tests.security.canaries import Canaries
 from tests.security.installed import Installed, installed
 from tests.waiting import eventually
 
@@ -23,6 +24,7 @@ ME = f"{PREFIX}/api/v1/me"
 class Site:
     installed: Installed
     provider: OpenIdProvider
+    client_secret: str
 
     def sign_in(self, browser: httpx.Client, sub: str) -> httpx.Response:
         """From the portal's first page to where the browser ends up: the portal, or a refusal."""
@@ -63,7 +65,7 @@ def site(proxy_script: Path, server_python: Path) -> Iterator[Site]:
             service={"seed_starter": False, "session_check_s": 0, "hub_token_cache_s": 0},
         )  # fmt: skip
         made.up()
-        yield Site(made, provider)
+        yield Site(made, provider, secret)
 
 
 def test_a_person_signs_in_with_the_groups_and_the_role_that_the_provider_tells(site: Site) -> None:
@@ -167,3 +169,19 @@ def test_the_provider_that_does_not_answer_signs_nobody_out(site: Site) -> None:
         with site.provider.away():
             eventually(lambda: browser.get(ME).is_success and re.search("can't be asked about stays", log.read_text()))
             assert browser.get(ME).status_code == 200
+
+
+def test_no_secret_of_the_sign_in_is_found_in_logs_or_pages(site: Site) -> None:
+    """After all of the above: the client's secret, a code that was used, what the provider gave."""
+    canaries = Canaries()
+    canaries.add("the client's secret", site.client_secret)
+    site.provider.account("s-ada", **person("ada@example.org", "lab"))
+    with site.installed.browser() as browser:
+        page = browser.get("/hub/oauth_login", params={"next": f"{PREFIX}/"})
+        back = browser.post(str(page.url), data={"sub": "s-ada"}, follow_redirects=False).headers["location"]
+        canaries.add("a code", parse_qs(urlsplit(back).query)["code"][0])
+        assert browser.get(back).status_code == 200
+        for path in (f"{PREFIX}/", ME, "/hub/home", "/hub/token"):
+            canaries.look(path, browser.get(path).content)
+    assert canaries.look_in_files((site.installed.state / "logs").glob("*.log")) >= 2
+    assert canaries.seen == set()

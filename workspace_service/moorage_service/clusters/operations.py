@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,11 +42,12 @@ from moorage_service.settings import PREFIX, Settings
 from moorage_service.store.tables import ClusterRow, EnvironmentRow, JobVersionRow, ProjectRow, RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads import operations as workloads
+from moorage_service.workloads.hiding import hider
 from moorage_spawners.launch.crash_points import reach
 
 
 def platform_of(context: Context) -> LocalPlatform:
-    return LocalPlatform(context.settings, context.processes)
+    return LocalPlatform(context.settings, context.processes, partial(hider, context))
 
 
 def head_size(settings: Settings, spec: ClusterSpec) -> Size:

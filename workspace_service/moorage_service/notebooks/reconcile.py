@@ -16,6 +16,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from moorage_service.workloads.hiding import hider
 from moorage_spawners.launch import Observation
 from moorage_spawners.launch.crash_points import reach
 
@@ -178,9 +179,10 @@ def _log_tail(context: Context, observed: list[Observation]) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_TAIL))
-            return file.read().decode(errors="replace")
+            tail = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
+    return hider(context, observed[-1].workload_id)(tail)
 
 
 def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, str, str]:

@@ -15,7 +15,7 @@ from moorage_images import plan as plans
 from moorage_images.bounds import Bounds
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError, ImagesError
-from moorage_images.sandbox import network_environment
+from moorage_images.network import network_environment
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.projects import builds, manifests

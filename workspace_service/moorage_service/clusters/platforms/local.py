@@ -30,9 +30,12 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class LocalPlatform:
-    def __init__(self, settings: Settings, processes: LocalProcesses) -> None:
+    """`hider_of(cluster_id)` takes out of a text what must not be shown of it."""
+
+    def __init__(self, settings: Settings, processes: LocalProcesses, hider_of: Callable[[str], Callable[[str], str]]) -> None:
         self._settings = settings
         self._processes = processes
+        self._hider_of = hider_of
 
     def site(self, cluster_id: str, ports: Mapping[str, int]) -> Site:
         return Site(
@@ -147,7 +150,7 @@ class LocalPlatform:
                 text = file.read(most).decode(errors="replace")
         except FileNotFoundError:
             return ""
-        return _COLOURS.sub("", text)
+        return self._hider_of(cluster_id)(_COLOURS.sub("", text))
 
 
 def argv(python: str, plan: RolePlan) -> tuple[str, ...]:
