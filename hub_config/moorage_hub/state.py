@@ -43,7 +43,8 @@ def token_path(state: Path, name: str) -> Path:
 
 
 def read_token(state: Path, name: str) -> str:
-    return token_path(state, name).read_text().strip()
+    """The one in use: a rotation leaves those that it ends on the lines below, for a moment."""
+    return token_path(state, name).read_text().split()[0]
 
 
 def write_private(path: Path, text: str) -> None:

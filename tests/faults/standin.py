@@ -39,9 +39,11 @@ while True:
     try:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
         connection.request("POST", path, json.dumps(report), headers)
-        connection.getresponse().read()
+        token = json.loads(connection.getresponse().read()).get("token")
+        if token:
+            headers["Authorization"] = "Bearer " + token
         connection.close()
-    except OSError:
+    except (OSError, ValueError):
         pass
     time.sleep(0.2)
 """

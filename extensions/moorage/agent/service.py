@@ -43,6 +43,8 @@ class Service:
             log.info("the service answers again")
             self._away = False
         answer = json.loads(text)
+        if answer.get("token"):
+            self._headers["Authorization"] = f"Bearer {answer['token']}"
         return AgentOrders(retire=list(answer.get("retire", [])), interval_s=float(answer.get("interval_s", 1.0)))
 
     def close(self) -> None:

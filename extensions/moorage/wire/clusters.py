@@ -120,7 +120,11 @@ class AgentReport:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentOrders:
-    """The service's answer: names of idle workers to retire. The agent confirms by reporting without them."""
+    """The service's answer: names of idle workers to retire. The agent confirms by reporting without them.
+
+    `token`: what it is to report with from now on; the one it used is about to end.
+    """
 
     retire: list[str] = field(default_factory=list)
     interval_s: float = 1.0
+    token: str | None = None

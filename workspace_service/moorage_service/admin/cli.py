@@ -6,7 +6,7 @@ import typer
 
 from moorage.cli.session import command, group, session
 from moorage.errors import MoorageError
-from moorage_service.admin import copies
+from moorage_service.admin import copies, rotate
 from moorage_service.admin.options import State
 
 SOUND, FOUND, BLIND = 0, 1, 2
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     command(admin, "check")(check)
     command(admin, "backup")(copies.backup)
     command(admin, "restore")(copies.restore)
+    rotate.register(admin)
 
 
 def check(

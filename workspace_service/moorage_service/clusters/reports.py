@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from moorage.wire import AgentOrders, AgentReport, ClusterSpec, Phase
-from moorage_service.clusters import scaling
+from moorage_service.clusters import scaling, tokens
 from moorage_service.clusters.operations import spec_of
 from moorage_service.clusters.scaling import Fleet
 from moorage_service.context import Context
@@ -50,7 +50,8 @@ def _take(session: Session, context: Context, caller: Caller, report: AgentRepor
     if _is_news(settings, row, report, now):
         row.report, row.reported_at = asdict(report), now
     changed = _enter(session, workload, spec, report, now) or changed
-    return changed, AgentOrders(retire=scaling.orders(fleet, report), interval_s=settings.agent_interval_s)
+    token = tokens.hand_over(session, context, caller, workload, row)
+    return changed, AgentOrders(retire=scaling.orders(fleet, report), interval_s=settings.agent_interval_s, token=token)
 
 
 def _is_news(settings: Settings, row: ClusterRow, report: AgentReport, now: datetime) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from moorage_service.errors import Conflict, Unavailable
+from moorage_service.identity.keys import lines_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class HubClient:
     @property
     def service_token(self) -> str:
         try:
-            return self._token_file.read_text().strip()
-        except OSError as error:
+            return lines_of(self._token_file.read_bytes())[0].decode()
+        except (OSError, IndexError) as error:
             raise Unavailable(
                 f"The service has no token for the hub: {self._token_file} can't be read. Start Moorage with `make up`, which makes it.",
                 code="hub_unavailable",

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from moorage_service.errors import Forbidden
-from moorage_service.identity.keys import read_or_make
+from moorage_service.identity.keys import KeyFile
 from moorage_service.identity.tokens import hashed
 from moorage_service.settings import Settings
 from moorage_service.store.tables import SessionRow, TicketRow
@@ -61,11 +61,15 @@ def refuse_cross_site(request: HTTPConnection, settings: Settings) -> None:
         )
 
 
+def spawner_tokens(settings: Settings) -> tuple[str, ...]:
+    """What the hub proves itself by: the one in use, then any that a rotation has not ended yet."""
+    return tuple(key.decode() for key in _key_file(settings.secrets / "hub-to-service").read())
+
+
 def spawner_token(settings: Settings) -> str:
-    """What the hub proves itself by."""
-    return _read_once(settings.secrets / "hub-to-service")
+    return spawner_tokens(settings)[0]
 
 
 @cache
-def _read_once(path: Path) -> str:
-    return read_or_make(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()
+def _key_file(path: Path) -> KeyFile:
+    return KeyFile(path, lambda: secrets.token_urlsafe(32).encode())

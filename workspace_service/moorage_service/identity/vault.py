@@ -2,23 +2,46 @@
 
 from pathlib import Path
 
-from cryptography.fernet import Fernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from moorage_service.identity.keys import read_or_make
+from moorage_service.identity.keys import KeyFile
 
 
 class Vault:
-    def __init__(self, key: bytes) -> None:
-        self._fernet = Fernet(key)
+    """Seals with the key in use; opens what was sealed with it, or with one that is still accepted (see `keys`)."""
+
+    def __init__(self, file: KeyFile) -> None:
+        self._file = file
+        self._known: tuple[tuple[bytes, ...], MultiFernet] | None = None
 
     @classmethod
     def open(cls, path: Path) -> "Vault":
-        """Reads the key at `path` (0600), or makes one there."""
-        return cls(read_or_make(path, Fernet.generate_key))
+        """Reads the keys at `path` (0600), or makes one there."""
+        made = cls(KeyFile(path, Fernet.generate_key))
+        made._fernet()
+        return made
+
+    def _fernet(self) -> MultiFernet:
+        keys, known = self._file.read(), self._known
+        if known is None or known[0] != keys:
+            known = (keys, MultiFernet([Fernet(key) for key in keys]))
+            self._known = known
+        return known[1]
 
     def seal(self, text: str) -> bytes:
-        return self._fernet.encrypt(text.encode())
+        return self._fernet().encrypt(text.encode())
 
     def open_sealed(self, sealed: bytes) -> str:
         """Raises cryptography.fernet.InvalidToken when it was sealed with another key."""
-        return self._fernet.decrypt(sealed).decode()
+        return self._fernet().decrypt(sealed).decode()
+
+    def is_sealed_with_the_key_in_use(self, sealed: bytes) -> bool:
+        try:
+            Fernet(self._file.read()[0]).decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
+    def seal_again(self, sealed: bytes) -> bytes:
+        """The same text, sealed with the key in use. Raises as `open_sealed`."""
+        return self._fernet().rotate(sealed)

@@ -26,7 +26,7 @@ from moorage_service.store import migrations
 T = TypeVar("T")
 
 BUSY_S = 30  # how long a writer waits for the one before it
-# Of psycopg. A server that is gone, or that cannot be reached any more, is noticed; a writer that is stopped holds its locks no longer than that.
+# Of psycopg. A server that is gone or cannot be reached any more is noticed; a writer that is stopped holds its locks no longer.
 POSTGRESQL: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
