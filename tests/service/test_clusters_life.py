@@ -84,6 +84,21 @@ def test_a_lost_worker_is_replaced_and_the_cluster_is_not_ready_meanwhile(cluste
     )
 
 
+def test_a_worker_that_runs_but_is_cut_off_is_replaced(clusters: Clusters, clock: FakeClock) -> None:
+    cluster = clusters.start()
+    clusters.report(cluster, worker("worker-1"))
+    clusters.report(cluster, ready=False)
+    clock.advance(clusters.context.settings.start_timeout_s - 1)
+    clusters.report(cluster, ready=False)
+    assert "worker-1" in (clusters.step(cluster) and clusters.alive(cluster))
+    clock.advance(2)
+    clusters.report(cluster, ready=False)
+    eventually(
+        lambda: clusters.step(cluster) and clusters.alive(cluster) == {"head", "agent", "worker-2"}, what="worker-2"
+    )
+    assert any("worker-1 runs, but has not been part" in event["message"] for event in clusters.get(cluster)["events"])
+
+
 def test_workers_that_end_at_once_are_given_up(clusters: Clusters, clock: FakeClock) -> None:
     (clusters.environment / "bin" / "failing").touch()
     cluster = clusters.start()

@@ -207,7 +207,8 @@ def _run(session: Session, context: Context, workload: WorkloadRow, row: Cluster
         lifecycle.enter(session, workload, Phase.STARTING, now=now, code="cluster.starting", reason=reason)
     before = Fleet.from_store(row.target_workers, row.scale)
     gone = {each.role: each for each in seen if each.gone}
-    fleet = _lose_workers(session, workload, before, gone, now)
+    fleet = _give_up_on_missing(session, context, workload, row, before, gone, now)
+    fleet = _lose_workers(session, workload, fleet, gone, now)
     if scaling.hopeless(fleet, now.timestamp()) and len(fleet.workers) < spec.min_workers:
         last = _last_lost(gone)
         reason = f"Its workers end as soon as they start{last}, so it was given up. The cluster's log says more."
@@ -254,6 +255,30 @@ def _lose_workers(session: Session, workload: WorkloadRow, fleet: Fleet, gone: d
         code = "cluster.worker_out_of_memory" if gone[name].out_of_memory else "cluster.worker_lost"
         lifecycle.record(session, workload.id, code, message, now=now)
     return scaling.lose(fleet, lost, now.timestamp()) if lost else fleet
+
+
+def _give_up_on_missing(
+    session: Session,
+    context: Context,
+    workload: WorkloadRow,
+    row: ClusterRow,
+    fleet: Fleet,
+    gone: dict[str, Seen],
+    now: datetime,
+) -> Fleet:
+    """Workers whose processes run, and that the engine has not had for as long as a whole cluster may take: stuck, or cut off."""
+    patience = context.settings.start_timeout_s
+    missing = row.scale.get("missing", {})
+    heard = row.reported_at is not None and (now - row.reported_at).total_seconds() <= SILENT_S
+    stuck = [
+        name
+        for name in fleet.workers
+        if heard and name not in gone and now.timestamp() - missing.get(name, now.timestamp()) > patience
+    ]
+    for name in stuck:
+        message = f"{name} runs, but has not been part of the cluster for {patience:.0f} s: it is ended. Another one takes its place."
+        lifecycle.record(session, workload.id, "cluster.worker_lost", message, now=now)
+    return scaling.give_up_on(fleet, stuck, now.timestamp()) if stuck else fleet
 
 
 def _last_lost(gone: dict[str, Seen]) -> str:

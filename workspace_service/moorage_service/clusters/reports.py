@@ -44,6 +44,8 @@ def _take(session: Session, context: Context, caller: Caller, report: AgentRepor
     before = Fleet.from_store(row.target_workers, row.scale)
     fleet = scaling.rescale(before, spec, report, idle_s=settings.scale_idle_s)
     changed = fleet != before or _left(before, row.report, report)
+    missing = scaling.missing(row.scale.get("missing", {}), fleet, report, now.timestamp())
+    row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store(), "missing": missing}
     if fleet != before:
         row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store()}
         _tell_scaling(session, workload, before, fleet, report, now)

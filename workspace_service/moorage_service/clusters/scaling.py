@@ -99,6 +99,24 @@ def lose(fleet: Fleet, names: Collection[str], now: float) -> Fleet:
     )
 
 
+def missing(since: Mapping[str, float], fleet: Fleet, report: AgentReport, now: float) -> dict[str, float]:
+    """Workers that should be there and that the engine does not have, with the moment from which it has not; unchanged while it is away."""
+    if not report.versions:
+        return dict(since)
+    there = {worker.name for worker in report.workers}
+    return {name: since.get(name, now) for name in fleet.workers if name not in there}
+
+
+def give_up_on(fleet: Fleet, names: Collection[str], now: float) -> Fleet:
+    """These run but do not join: they are to go, and count as lost. Their place is free once they are gone."""
+    return replace(
+        fleet,
+        workers=tuple(name for name in fleet.workers if name not in names),
+        retiring=(*fleet.retiring, *names),
+        failures=(*fleet.failures, *(now for _ in names)),
+    )
+
+
 def found(fleet: Fleet, roles: Collection[str]) -> Fleet:
     """The fleet with the workers that are seen to run, of which the store did not know: they stay, and their names are theirs."""
     prefix = "worker-"
