@@ -13,6 +13,9 @@ async def _answer(request: web.Request) -> web.StreamResponse:
         return await _echo(request)
     if request.path.endswith("/redirect"):
         raise web.HTTPFound(request.query["to"])
+    if request.path.endswith("/html"):
+        prefix = request.path.removesuffix("/html")
+        return web.Response(text=f"<a href='{prefix}/status'>", content_type="text/html")
     answer = web.json_response(
         {
             "path": request.raw_path,

@@ -27,6 +27,7 @@ class FakeService:
     requests: list[dict[str, Any]] = field(default_factory=list)
     observations: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[dict[str, Any]] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
     port: int = 0
     down: bool = False  # closes every connection without an answer
 
@@ -42,6 +43,13 @@ class FakeService:
             self.observations.append(body)
             return 204, None
         return 404, {"code": "not_found", "message": path}
+
+    def get(self, path: str, query: dict[str, str], authorization: str | None) -> tuple[int, Any]:
+        if path.endswith("/oauth_callback"):
+            return 200, self.exchange(query["code"])
+        if self.admission is None or authorization != f"Bearer {self.admission.token}":
+            return 401, {"code": "not_signed_in", "message": "Sign in first."}
+        return 200, self.usage
 
     def exchange(self, code: str) -> dict[str, Any]:
         """The hub's token for a code, and whose it is."""
@@ -78,8 +86,8 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
                 return self.hang_up()
             url = urllib.parse.urlparse(self.path)
             query = dict(urllib.parse.parse_qsl(url.query))
-            if url.path == f"{PREFIX}/oauth_callback":
-                return self.answer(200, service.exchange(query["code"]))
+            if url.path in (f"{PREFIX}/api/v1/me/usage", f"{PREFIX}/oauth_callback"):
+                return self.answer(*service.get(url.path, query, self.headers["Authorization"]))
             if url.path == f"{PREFIX}/":
                 ask = {
                     "client_id": "service-moorage",

@@ -133,9 +133,9 @@ class RunningHub:
         headers = {"Authorization": f"token {token}"}
         return httpx.request(method, f"{self.url}/hub/api{path}", headers=headers, timeout=60, trust_env=False, **given)
 
-    def start_notebook(self, token: str, **options: Any) -> list[dict[str, Any]]:
+    def start_notebook(self, token: str, user: str = "admin", **options: Any) -> list[dict[str, Any]]:
         """Asks for a server as the portal does; the progress events until it is ready or failed."""
-        path = "/users/admin/servers/starter"
+        path = f"/users/{user}/servers/starter"
         answer = self.api("POST", path, token, json={"user_options": options})
         if answer.status_code >= 400:
             return [{"failed": True, "message": answer.json()["message"], "status": answer.status_code}]

@@ -6,7 +6,7 @@ import { PageConfig } from '@jupyterlab/coreutils';
 import { INotebookTracker } from '@jupyterlab/notebook';
 
 import { MooragePanel } from './panel';
-import { projectOf, servicePath } from './service';
+import { portalPage, projectOf } from './service';
 
 const PORTAL = 'moorage:open-portal';
 const PROMOTE = 'moorage:promote-notebook';
@@ -24,7 +24,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   ) => {
     const baseUrl = PageConfig.getBaseUrl().replace(window.location.origin, '');
     const project = projectOf(baseUrl);
-    const open = (path: string) => window.open(`${servicePath(baseUrl)}${path}`, '_blank', 'noopener');
+    const open = (path: string) => window.open(portalPage(path), '_blank', 'noopener');
 
     app.commands.addCommand(PORTAL, {
       label: 'Open the portal',
@@ -43,7 +43,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     for (const command of [PORTAL, PROMOTE]) {
       palette?.addItem({ command, category: 'Moorage' });
     }
-    const panel = new MooragePanel(baseUrl, project, () => void app.commands.execute(PROMOTE));
+    const panel = new MooragePanel(project, () => void app.commands.execute(PROMOTE));
     shell?.add(panel, 'left', { rank: 600 });
   }
 };

@@ -2,7 +2,7 @@
 
 import { Widget } from '@lumino/widgets';
 
-import { amountText, IUsage, ServiceError, servicePath, usage } from './service';
+import { amountText, IUsage, portalPage, ServiceError, usage } from './service';
 
 const LOOK_MS = 10_000;
 
@@ -10,7 +10,6 @@ const PAGES: { [kind: string]: string } = { cluster: 'clusters', run: 'runs', no
 
 export class MooragePanel extends Widget {
   constructor(
-    private readonly baseUrl: string,
     private readonly project: string | null,
     private readonly promote: () => void
   ) {
@@ -50,7 +49,7 @@ export class MooragePanel extends Widget {
   private async look(): Promise<void> {
     let parts: HTMLElement[];
     try {
-      parts = this.parts(await usage(this.baseUrl, this.project));
+      parts = this.parts(await usage());
     } catch (error) {
       if (!(error instanceof ServiceError)) {
         throw error;
@@ -80,7 +79,7 @@ export class MooragePanel extends Widget {
 
   private link(path: string, words: string): HTMLAnchorElement {
     const found = document.createElement('a');
-    found.href = `${servicePath(this.baseUrl)}${path || '/'}`;
+    found.href = portalPage(path || '/');
     found.target = '_blank';
     found.rel = 'noopener';
     found.textContent = words;

@@ -1,4 +1,7 @@
-// The service as this page sees it: on the hub's origin, known by the portal's session cookie.
+// The service as this page sees it: asked through the notebook's own server; the portal may be on another origin.
+
+import { PageConfig, URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
 
 export interface IWorkload {
   id: string;
@@ -20,20 +23,12 @@ export interface IUsage {
   remaining: IRemaining[];
 }
 
-/** Why there is nothing to show. `signIn`: opening the portal once makes it known who this is. */
-export class ServiceError extends Error {
-  constructor(
-    message: string,
-    readonly signIn: boolean
-  ) {
-    super(message);
-  }
-}
+/** Why there is nothing to show. */
+export class ServiceError extends Error {}
 
-/** The path of the service below the origin; a notebook server lies at `<hub>/user/<name>/<project>/`. */
-export function servicePath(baseUrl: string): string {
-  const place = baseUrl.indexOf('/user/');
-  return `${place < 0 ? '' : baseUrl.slice(0, place)}/services/moorage`;
+/** The address of the portal's page, such as "/jobs". The portal is where the hub is. */
+export function portalPage(path: string): string {
+  return `${PageConfig.getOption('hubHost')}/services/moorage${path}`;
 }
 
 /** The project of this notebook server, which is the server's name; null elsewhere. */
@@ -42,21 +37,19 @@ export function projectOf(baseUrl: string): string | null {
   return found ? decodeURIComponent(found[1]) : null;
 }
 
-export async function usage(baseUrl: string, project: string | null): Promise<IUsage> {
-  const query = project === null ? '' : `?project=${encodeURIComponent(project)}`;
+export async function usage(): Promise<IUsage> {
+  const settings = ServerConnection.makeSettings();
   let response: Response;
   try {
-    response = await fetch(`${servicePath(baseUrl)}/api/v1/me/usage${query}`, { credentials: 'same-origin' });
+    response = await ServerConnection.makeRequest(URLExt.join(settings.baseUrl, 'moorage', 'usage'), {}, settings);
   } catch {
-    throw new ServiceError('The Moorage service does not answer. Notebooks and clusters go on meanwhile.', false);
+    throw new ServiceError('The notebook server does not answer.');
   }
-  if (response.status === 401) {
-    throw new ServiceError('Open the portal once to see here what you hold.', true);
-  }
+  const body = (await response.json().catch(() => ({}))) as Partial<IUsage> & { message?: string };
   if (!response.ok) {
-    throw new ServiceError(`The Moorage service answered with HTTP ${response.status}.`, false);
+    const said = body.message ?? `The notebook server answered with HTTP ${response.status}.`;
+    throw new ServiceError(`${said} Notebooks and clusters go on meanwhile.`);
   }
-  const body = (await response.json()) as Partial<IUsage>;
   return { workloads: body.workloads ?? [], remaining: body.remaining ?? [] };
 }
 

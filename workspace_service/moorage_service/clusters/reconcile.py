@@ -329,7 +329,7 @@ def _order(session: Session, context: Context, workload: WorkloadRow, row: Clust
         credentials=credentials_of(context, row),
         variables={
             "USER": owner.hub_name, "LOGNAME": owner.hub_name, "MOORAGE_USER": owner.hub_name, "MOORAGE_PROJECT": project.slug,
-            "MOORAGE_PUBLIC_URL": context.settings.public_url,
+            "MOORAGE_PUBLIC_URL": context.settings.addresses.portal,
         },
         labels={"owner": owner.hub_name, "project": project.slug, "name": workload.name},
         secrets=secrets.values(

@@ -34,24 +34,25 @@ def content_app(context: Context) -> ASGIApp:
     errors.install_handlers(app)
     app.include_router(router)
     app.add_exception_handler(GrantEnded, _again)
-    return SecretsKeptBack(app)
+    return app
 
 
 class SecretsKeptBack:
-    """Takes ticket or grant out of the path, so that nothing below can write it into a log."""
+    """Middleware around everything: takes ticket or grant out of the path, so that nothing, the web server included, can log it."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = _WITH_SECRET.fullmatch(scope.get("raw_path", b"").decode("latin-1"))
-        if found is None:
-            await self.app({**scope, "path": "/", "raw_path": b"/"}, receive, send)
-            return
-        start, secret, below = found.groups()
-        path = scope["path"].replace(secret, "-", 1)
-        inside = {**scope, "path": path, "raw_path": f"{start}-{below}".encode("latin-1"), SECRET: secret}
-        await self.app(inside, receive, send)
+        raw = scope.get("raw_path") or scope.get("path", "").encode()
+        found = _WITH_SECRET.fullmatch(raw.decode("latin-1"))
+        if found is not None:
+            start, secret, below = found.groups()
+            # In place: it is the web server's own, which writes the path of a websocket into its log.
+            scope["path"] = scope["path"].replace(secret, "-", 1)
+            scope["raw_path"] = f"{start}-{below}".encode("latin-1")
+            scope[SECRET] = secret
+        await self._app(scope, receive, send)
 
 
 def _again(connection: HTTPConnection, error: Exception) -> Response:
@@ -67,7 +68,7 @@ def _again(connection: HTTPConnection, error: Exception) -> Response:
 
 @router.get("/enter/-/{path:path}")
 def enter(context: Ctx, request: Request, path: str) -> Response:
-    grant = grants.exchange(context, request.scope[SECRET])
+    grant = grants.exchange(context, request.scope.get(SECRET, ""))
     below = path_below(request, f"{CONTENT}/enter/-/")
     return RedirectResponse(f"{CONTENT}/{grant}/{below}{_query(request)}", status_code=303, headers=HEADERS)
 
@@ -75,7 +76,7 @@ def enter(context: Ctx, request: Request, path: str) -> Response:
 def grant_holder(context: Ctx, connection: HTTPConnection) -> Holder:
     """Every route but the entrance asks for it, before anything is read or accepted."""
     try:
-        return grants.holder(context, connection.scope[SECRET])
+        return grants.holder(context, connection.scope.get(SECRET, ""))
     except GrantEnded as error:
         if connection.scope["type"] == "websocket":
             raise WebSocketException(code=1008, reason=error.code) from error

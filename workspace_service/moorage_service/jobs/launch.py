@@ -120,7 +120,7 @@ def _environment(settings: Settings, run: RunToStart, home: Path) -> dict[str, s
         "LANG": "C.UTF-8",
         "CUDA_VISIBLE_DEVICES": ",".join(run.gpus),
         "MOORAGE_API_URL": settings.url,
-        "MOORAGE_PUBLIC_URL": settings.public_url,
+        "MOORAGE_PUBLIC_URL": settings.addresses.portal,
         "MOORAGE_TOKEN": run.token,
         "MOORAGE_PROJECT": run.project,
         "MOORAGE_WORKLOAD": run.run_id,
