@@ -47,7 +47,6 @@ def _take(session: Session, context: Context, caller: Caller, report: AgentRepor
     missing = scaling.missing(row.scale.get("missing", {}), fleet, report, now.timestamp())
     row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store(), "missing": missing}
     if fleet != before:
-        row.target_workers, row.scale = fleet.target, {**row.scale, **fleet.to_store()}
         _tell_scaling(session, workload, before, fleet, report, now)
     if _is_news(settings, row, report, now):
         row.report, row.reported_at = asdict(report), now
