@@ -82,7 +82,7 @@ def is_connected(cluster_id: str) -> bool:
 
 def _watch(cluster_id: str, name: str, address: str) -> Lookout:
     def gone() -> None:
-        log.warning("Cluster %s has gone; this kernel let go of it. Start another, and connect to that.", name)
+        log.warning("Cluster %s has gone; this kernel let go of it. `cluster.status` says why; create another.", name)
         disconnect(cluster_id)
 
     lookout = Lookout(address, gone)

@@ -222,7 +222,7 @@ function keepButtons(view, send) {
   return [
     button("Keep for 8 h", "keep", { hours: 8 }),
     stays
-      ? button("Stop with this notebook", "ending", { on_notebook_end: "stop" })
+      ? button("End with this notebook", "ending", { on_notebook_end: "stop" })
       : button("Keep when this notebook ends", "ending", { on_notebook_end: "keep" }),
   ];
 }
