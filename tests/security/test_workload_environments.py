@@ -12,6 +12,7 @@ import pytest
 
 from moorage.wire import Size
 from moorage_images.network import VARIABLES, network_environment, without_credentials
+from moorage_jobs import snapshot
 from moorage_service.clusters.platforms.local import argv, environ
 from moorage_service.context import Context
 from moorage_service.jobs import launch
@@ -133,7 +134,7 @@ def run_to_start(context: Context, source: str) -> launch.RunToStart:
 
 def test_a_run_finds_its_own_token_and_the_secrets_that_it_names_alone(context: Context) -> None:
     notebook = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}).encode()
-    store = launch.snapshot.SnapshotStore(context.settings.state / "snapshots" / "sources")
+    store = snapshot.SnapshotStore(context.settings.state / "snapshots" / "sources")
     (context.settings.state / "scratch").mkdir(exist_ok=True)
     run = run_to_start(context, store.put({"a.ipynb": notebook}))
     spec = launch.prepare(context, run)

@@ -44,6 +44,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("POST", "/limits"): {"scope": "user", "name": "ada", "sharing": "each", "resource": "cpu", "amount": 1, "window_s": 60, "why": "w"},
     ("POST", "/notebooks"): {"user": "ada", "admin": False, "groups": ["g"], "project": "adas", "size": SIZE},
+    ("POST", "/notebooks/forgotten"): {"user": "ada", "project": "adas"},
     ("POST", "/notebooks/{workload_id}/observations"): {"state": "ready", "message": "m", "url": "/user/x/"},
     ("POST", "/projects/{slug}/notebook"): SIZE,
     ("POST", "/projects"): {"slug": "shark", "manifest": "name: shark\n"},
@@ -52,6 +53,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PUT", "/me/secrets/{name}"): {"value": "x"},
     ("POST", "/users/{name}/sign-out"): {"why": "w"},
     ("PATCH", "/users/{name}"): {"uid": 1500, "active": True, "why": "w"},
+    ("PATCH", "/clusters/{cluster_id}"): {"on_notebook_end": "keep", "keep_for_s": 60},
 }  # fmt: skip
 BODIES["PUT", "/limits/{limit_id}"] = BODIES["POST", "/limits"]
 
@@ -181,6 +183,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "/projects/{slug}/members": ("user", "role"),
     "/projects/{slug}/secrets": ("name", "value"),
     "/clusters/new": ("project", "engine", "min_workers", "max_workers", "cpu", "memory_gib", "gpu", "gpu_type", "name"),
+    "/clusters/{cluster_id}/keep": ("on_notebook_end", "hours"),
     "/jobs/{job_id}/run": ("alpha", "p.alpha"),
     "/jobs/{job_id}/schedule": ("cron", "timezone", "missed", "overlap"),
     "/jobs/promote": ("project", "name", "cron", "timezone", "engine", "cpu"),

@@ -146,6 +146,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /api/v1/runs/{run_id}/outputs/{name}": {"content": b"{}"},
     "PUT /api/v1/limits/{limit_id}": {"json": {"scope": "everyone", "resource": "cpu", "amount": 1}},
     "PATCH /api/v1/users/{name}": {"json": {"active": False}},
+    "PATCH /api/v1/clusters/{cluster_id}": {"json": {"keep_for_s": 60}},
     "POST /api/v1/users/{name}/sign-out": {"json": {}},
     "PUT /api/v1/me/secrets/{name}": {"json": {"value": "x"}},
     "POST /admin/limits/{limit_id}/change": {"data": {"amount": "1"}},
@@ -157,6 +158,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /projects/{slug}/secrets": {"data": {"name": "A", "value": "b"}},
     "POST /workloads/{workload_id}/stop": {"data": {"why": ""}},
     "POST /jobs/{job_id}/run": {"data": {}},
+    "POST /clusters/{cluster_id}/keep": {"data": {"on_notebook_end": "keep", "hours": "1"}},
     "POST /jobs/{job_id}/schedule": {"data": {"cron": "0 6 * * *", "timezone": "UTC"}},
     "POST /start": {"data": {"project": "adas", "cpu": "1", "memory_gib": "2"}},
 }
