@@ -190,7 +190,7 @@ def test_a_cluster_s_page_says_when_it_ends_and_keeps_it(ada_at: Visitor) -> Non
     }
     made = ada_at.post("/clusters/new", {**form, "on_notebook_end": "stop"}, referer="/clusters/new")
     path = made.headers["location"].removeprefix(PREFIX)
-    assert "When its notebook ends it is stopped" in " ".join(text_of(ada_at.page(path)).split())
+    assert "Without notebook ends" in " ".join(text_of(ada_at.page(path)).split())
     assert "It goes on when its notebook ends." in ada_at.send(
         f"{path}/keep", {"on_notebook_end": "keep"}, referer=path
     )
