@@ -345,6 +345,10 @@ def remove_limit(limit_id: str, why: str | None = None) -> Call[None]:
     return Call(method="DELETE", path=f"/limits/{_q(limit_id)}", params=_params(why=why), read=read_nothing)
 
 
+def health() -> Call[wire.Health]:
+    return Call(method="GET", path="/health", read=reading(wire.Health))
+
+
 def usage() -> Call[wire.Usage]:
     return Call(method="GET", path="/usage", read=reading(wire.Usage))
 

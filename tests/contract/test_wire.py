@@ -136,6 +136,7 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("users", "admin", lambda w, s: calls.users()),
     ("change_user", "admin", lambda w, s: calls.change_user("bob", {"active": True})),
     ("audit", "admin", lambda w, s: calls.audit(10)),
+    ("health", "admin", lambda w, s: calls.health()),
     ("cancel_run", "user", lambda w, s: calls.cancel_run(w.run)),
     ("remove_schedule", "user", lambda w, s: calls.remove_schedule(s["promote"].id)),
     ("delete_job", "user", lambda w, s: calls.delete_job(s["promote"].id)),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlencode
 
 import httpx
@@ -38,6 +38,7 @@ class FakeHub:
     calls: list[tuple[str, str]] = field(default_factory=list)
     service_token: str = field(default_factory=lambda: secrets.token_hex(16))
     signed_in: str | None = None
+    VERSION: ClassVar = "6.1.1"
     down: bool = False
     failing: bool = False
 
@@ -74,6 +75,8 @@ class FakeHub:
         self.calls.append((method, path))
         if self.failing:
             return HubAnswer(500, {"status": 500, "message": "Internal Server Error"})
+        if path.rstrip("/") == API:
+            return HubAnswer(200, {"version": self.VERSION})
         if path == f"{API}/oauth2/authorize":
             return self._authorize({key: values[0] for key, values in parse_qs(query).items()})
         if path == f"{API}/oauth2/token":

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse
 
 from moorage.wire import WorkloadKind
 from moorage_images.schema import published
-from moorage_service import __version__, errors
+from moorage_service import __version__, errors, quarantine
 from moorage_service.bodies import LimitBodies
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards, leftovers
@@ -36,6 +36,7 @@ from moorage_service.reconciler.loop import Reconciler, Step, Survey, make_recon
 from moorage_service.reconciler.orphans import Orphans
 from moorage_service.recovery.settle import settle
 from moorage_service.settings import PREFIX
+from moorage_service.watch import api as watch_api
 from moorage_service.watch.requests import WatchRequests
 from moorage_service.workloads import api as workloads_api
 from moorage_service.workloads import log_bounds
@@ -49,6 +50,7 @@ ROUTERS: list[APIRouter] = [
     ledger_api.router,
     notebooks_api.router,
     projects_api.router,
+    watch_api.router,
     workloads_api.router,
 ]
 STEPS: dict[WorkloadKind, Step] = {
@@ -56,7 +58,7 @@ STEPS: dict[WorkloadKind, Step] = {
     WorkloadKind.NOTEBOOK: notebooks.step,
     WorkloadKind.RUN: runs.step,
 }
-SWEEPS: list[Callable[[Context], None]] = [leftovers.sweep, disabled.end_work, log_bounds.sweep]
+SWEEPS: list[Callable[[Context], None]] = [quarantine.sweep, leftovers.sweep, disabled.end_work, log_bounds.sweep]
 SURVEYS: dict[WorkloadKind, Survey] = {
     WorkloadKind.CLUSTER: clusters.survey,
     WorkloadKind.NOTEBOOK: notebooks.survey,

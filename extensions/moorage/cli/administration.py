@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     command(users, "set")(set_user)
     command(users, "sign-out")(sign_out)
     command(app, "audit")(audit)
+    command(app, "health")(health)
 
 
 def list_limits() -> None:
@@ -151,3 +152,23 @@ def audit(most: Annotated[int, typer.Option("--most", "-n", help="How many entri
             empty="Nothing was changed yet.",
         ),
     )
+
+
+def health() -> None:
+    """How Moorage is: parts, loops, disks, and what to see to (for admins). Exit status 1 when there is something."""
+    now = session()
+    found = now.send(calls.health())
+    now.result(found, lambda: _show_health(found))
+    if found.warnings:
+        raise typer.Exit(1)
+
+
+def _show_health(found: wire.Health) -> None:
+    now = session()
+    now.table(
+        ["PART", "STATE", "SAYS", "VERSION"],
+        [(part.name, "well" if part.ok else "in trouble", part.says, part.version or "") for part in found.parts],
+        empty="",
+    )
+    for warning in found.warnings:
+        now.say(warning)

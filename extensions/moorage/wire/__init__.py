@@ -21,6 +21,7 @@ from moorage.wire.clusters import (
     EngineOptions,
     WorkerReport,
 )
+from moorage.wire.health import Disk, Health, Loop, Part
 from moorage.wire.jobs import (
     CellProgress,
     Inspection,
@@ -52,10 +53,11 @@ from moorage.wire.workloads import (
 )
 
 __all__ = [
-    "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions", "ClusterRequest",
-    "ClusterSpec", "EngineOptions", "Environment", "Event", "Holder", "Inspection", "Job", "JobVersion", "Limit", "LimitRequest",
-    "Me", "Member", "MemberRequest", "Notebook", "NotebookAdmission", "NotebookForgotten", "NotebookObservation",
-    "NotebookRequest", "Parameter", "Phase", "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress",
-    "RunRequest", "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "User",
-    "WorkerReport", "Workload", "WorkloadKind",
+    "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions",
+    "ClusterRequest", "ClusterSpec", "Disk", "EngineOptions", "Environment", "Event", "Health", "Holder", "Inspection",
+    "Job", "JobVersion", "Limit", "LimitRequest", "Loop", "Me", "Member", "MemberRequest", "Notebook",
+    "NotebookAdmission", "NotebookForgotten", "NotebookObservation", "NotebookRequest", "Parameter", "Part", "Phase",
+    "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress", "RunRequest",
+    "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "User", "WorkerReport",
+    "Workload", "WorkloadKind",
 ]  # fmt: skip

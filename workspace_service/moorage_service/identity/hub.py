@@ -94,6 +94,12 @@ class HubClient:
             return
         self._check(response, "stop the notebook")
 
+    def version(self) -> str:
+        """JupyterHub's. Raises Unavailable within seconds when the hub does not answer."""
+        response = self._call("GET", "/", timeout=3)
+        self._check(response, "say its version")
+        return str(response.json().get("version", ""))
+
     def sign_out(self, user: str) -> None:
         """Ends the user's sessions at the hub, in every browser, and the tokens they made there. Unknown to the hub: nothing."""
         self.forget()

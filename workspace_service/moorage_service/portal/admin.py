@@ -1,4 +1,4 @@
-"""Pages for admins: limits, who holds what, users, and the audit."""
+"""Pages for admins: limits, who holds what, users, the audit, and how Moorage is."""
 
 from typing import Annotated, cast, get_args
 
@@ -15,6 +15,7 @@ from moorage_service.portal import forms, render
 from moorage_service.portal.access import PageAdmin, PageRoute
 from moorage_service.projects import api as projects
 from moorage_service.settings import PREFIX
+from moorage_service.watch import api as watch
 
 router = APIRouter(prefix="/admin", include_in_schema=False, route_class=PageRoute)
 
@@ -111,6 +112,11 @@ def sign_out(context: Ctx, caller: PageAdmin, name: str, why: Annotated[str, For
 @router.get("/audit")
 def audit(request: Request, context: Ctx, caller: PageAdmin) -> Response:
     return render.page(request, caller, "audit.html", entries=identity.read_audit(context, caller))
+
+
+@router.get("/health")
+def health(request: Request, context: Ctx, caller: PageAdmin) -> Response:
+    return render.page(request, caller, "health.html", live=5, health=watch.read_health(context, caller))
 
 
 def _amount(resource: str, text: str, window_s: int | None) -> float:
