@@ -9,6 +9,7 @@ from typing import Any
 
 from jupyterhub.spawner import Spawner, SpawnException
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import object_session
 from traitlets import Float, Unicode, default
 
 from moorage.quantities import show_cpu, show_memory
@@ -169,10 +170,12 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
         self._workload_id, self._generation = admission.workload_id, admission.generation
         self.ip, self.port = LOOPBACK, port
         self.orm_spawner.state = self.get_state()
+        session = object_session(self.orm_spawner)
+        assert session is not None
         try:
-            self.db.commit()
+            session.commit()
         except SQLAlchemyError:
-            self.db.rollback()
+            session.rollback()
             raise
 
     @property
