@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from moorage.origins import PREFIX
 from moorage_hub.build_news import BuildNews
 from moorage_hub.children import MOST_AT_START, Census, Child, end_strays, mark_of
 from moorage_hub.errors import AlreadyRunning, ChildFailed
+from moorage_hub.hosts import check_names, hold_other_loopback
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings
 from moorage_spawners.launch import LocalProcesses, Observation
@@ -80,6 +82,7 @@ class Supervisor:
         self._news = BuildNews(settings.state)
         self._stopping = False
         self._lock = -1
+        self._held: socket.socket | None = None
 
     def __enter__(self) -> "Supervisor":
         path = self.settings.state / "database" / "up.lock"
@@ -103,10 +106,14 @@ class Supervisor:
         for child in reversed(self.children):
             child.stop()
         end_strays(self.settings.state, within_s=5)
+        if self._held is not None:
+            self._held.close()
         os.close(self._lock)
 
     def start(self) -> None:
-        """Returns when hub, proxy and service answer. Raises ChildFailed."""
+        """Returns when hub, proxy and service answer. Raises ChildFailed, and BadSettings for names that can't be used."""
+        check_names(self.settings.addresses)
+        self._held = hold_other_loopback(self.settings.addresses, self.settings.bind, self.settings.port)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         local = self.settings.local_url
