@@ -7,6 +7,8 @@ The service is killed in between: the delay goes on, and no cluster ends for tha
 import os
 import signal
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx
@@ -55,58 +57,82 @@ def released(installation: Installation, cluster: str) -> bool:
         return session.get_one(ReservationRow, cluster).released_at is not None
 
 
-def codes(installation: Installation, cluster: str) -> list[str]:
-    with installation.api() as http:
+def codes(installation: Installation, cluster: str, user: str = "ada") -> list[str]:
+    with installation.api(user) as http:
         return [event["code"] for event in http.get(f"/workloads/{cluster}/events").json()]
 
 
-@pytest.mark.timeout(3600)
+@dataclass
+class Pair:
+    """Two clusters of one notebook: one that ends with it, and one that is kept, with how it was attached to."""
+
+    user: str
+    notebook: str
+    dies: str
+    stays: str
+    attached: dict[str, Any]
+
+
+def open_pair(installation: Installation, user: str) -> Pair:
+    notebook = installation.start_notebook(user)
+    with as_notebook(installation, notebook) as http:
+        dies, stays = make(http, installation, "stop"), make(http, installation, "keep")
+        installation.wait(dies, "ready", user=user)
+        installation.wait(stays, "ready", user=user)
+        attach(http, dies)
+        return Pair(user, notebook, dies, stays, attach(http, stays))
+
+
+def announced(installation: Installation, pair: Pair) -> bool:
+    return "cluster.will_stop" in codes(installation, pair.dies, pair.user)
+
+
+@pytest.mark.timeout(7200)
 def test_a_notebook_killed_while_attached(scale: Scale, report: Report) -> None:
-    rounds = 20 if scale.full else 1
+    """In the full form three people at a time, since the delay is two minutes."""
+    rounds, people = (7, ("ada", "bob", "root")) if scale.full else (1, ("ada",))
+    took = []
     with Installation.make(cluster_orphan_s=scale.seconds(ORPHAN_S)) as installation:
         installation.start()
-        took = [one_dies_and_one_stays(installation) for _ in range(rounds)]
+        for _ in range(rounds):
+            pairs = [open_pair(installation, user) for user in people]
+            for pair in pairs:
+                kill_notebook(installation, pair.notebook)
+            begun = time.monotonic()
+            for pair in pairs:
+                eventually(partial(announced, installation, pair), what="the announcement")
+            installation.services[-1].kill()
+            installation.start()
+            for pair in pairs:
+                it_is_gone(installation, pair)
+                took.append(time.monotonic() - begun)
+                still_there(installation, pair)
         check(installation)
-    report(17, notebooks_killed=rounds, clusters_ended=rounds, clusters_kept=rounds, restarts_of_the_service=rounds,
+    killed = rounds * len(people)
+    report(17, notebooks_killed=killed, clusters_ended=killed, clusters_kept=killed, restarts_of_the_service=rounds,
            delay_s=scale.seconds(ORPHAN_S), slowest_s_to_the_end=round(max(took), 1))  # fmt: skip
 
 
-def one_dies_and_one_stays(installation: Installation) -> float:
-    """Two clusters of one notebook; seconds from its death to the end of the one that goes with it."""
-    notebook = installation.start_notebook()
-    with as_notebook(installation, notebook) as http:
-        dies, stays = make(http, installation, "stop"), make(http, installation, "keep")
-        installation.wait(dies, "ready")
-        installation.wait(stays, "ready")
-        attach(http, dies)
-        before = attach(http, stays)
-    kill_notebook(installation, notebook)
-    begun = time.monotonic()
-    eventually(lambda: "cluster.will_stop" in codes(installation, dies), what="the announcement")
-    installation.services[-1].kill()
-    installation.start()
-    gone = installation.wait(dies, "stopped", within=3 * ORPHAN_S)
-    took = time.monotonic() - begun
+def it_is_gone(installation: Installation, pair: Pair) -> None:
+    gone = installation.wait(pair.dies, "stopped", user=pair.user, within=3 * ORPHAN_S)
     assert gone["reason_code"] == "cluster.notebook_gone"
     assert gone["reason"].startswith("Stopped with its notebook, which ended")
-    assert released(installation, dies)
-    assert codes(installation, dies).count("cluster.will_stop") == 1
-    still_there(installation, stays, before)
-    return took
+    assert released(installation, pair.dies)
+    assert codes(installation, pair.dies, pair.user).count("cluster.will_stop") == 1
 
 
-def still_there(installation: Installation, cluster: str, before: dict[str, Any]) -> None:
+def still_there(installation: Installation, pair: Pair) -> None:
     """As it was, in the hands of the next notebook; charged until somebody stops it."""
-    assert installation.wait(cluster, "ready")["ended_at"] is None
-    assert not released(installation, cluster)
-    notebook = installation.start_notebook()
+    assert installation.wait(pair.stays, "ready", user=pair.user)["ended_at"] is None
+    assert not released(installation, pair.stays)
+    notebook = installation.start_notebook(pair.user)
     with as_notebook(installation, notebook) as http:
-        assert attach(http, cluster) == before
-        assert http.delete(f"/clusters/{cluster}").status_code == 202
-    installation.wait(cluster, "stopped")
-    assert released(installation, cluster)
+        assert attach(http, pair.stays) == pair.attached
+        assert http.delete(f"/clusters/{pair.stays}").status_code == 202
+    installation.wait(pair.stays, "stopped", user=pair.user)
+    assert released(installation, pair.stays)
     kill_notebook(installation, notebook)
-    eventually(lambda: installation.workload(notebook)["ended_at"], what="the notebook's end")
+    eventually(lambda: installation.workload(notebook, pair.user)["ended_at"], what="the notebook's end")
 
 
 @pytest.mark.timeout(600)
