@@ -13,8 +13,9 @@ import pytest
 
 from moorage_service.context import Context
 from moorage_service.settings import Inventory, Settings
+from tests.ports import free_port
 from tests.service.conftest import GIB, Headers, clock, context, hub, people
-from tests.service.engines_bench import Bench, engine_environment, free_port, furnish, serve
+from tests.service.engines_bench import Bench, engine_environment, furnish, serve
 
 __all__ = ["clock", "context", "hub", "people"]  # fixtures of the service's tests, found here by pytest
 

@@ -17,7 +17,7 @@ from moorage_images.errors import ManifestError
 from moorage_images.manifest import parse
 from moorage_service.clusters import specs
 from moorage_service.errors import BadRequest
-from moorage_service.ledger.resources import of_size, to_units
+from moorage_service.ledger.resources import Amounts, of_size, to_units
 from moorage_service.portal import forms
 from moorage_spawners.options import BadOption, read_options
 from tests.security.examples import examples
@@ -126,10 +126,11 @@ JSON_NUMBERS = st.one_of(
 @example(float("nan"), 1, 1)
 @example(True, True, True)
 def test_whatever_number_comes_over_the_wire_is_refused_or_bounded(cpu: Any, memory: Any, gpu: Any) -> None:
-    for ask in (
+    asks: tuple[Callable[[], Amounts], ...] = (
         lambda: of_size(SIZE.validate_python({"cpu": cpu, "memory": memory, "gpu": gpu}), count=1000),
         lambda: of_size(read_options({"cpu": cpu, "memory": memory, "gpu": gpu}, "p", Size(cpu=1, memory=GIB)).size),
-    ):
+    )
+    for ask in asks:
         try:
             amounts = ask()
         except REFUSALS:

@@ -32,8 +32,8 @@ MAY_BE_ZERO = frozenset(
     {
         "hub_token_cache_s", "session_check_s", "stop_grace_s", "schedule_grace_s", "scale_idle_s", "run_report_s", "disabled_grace_s",
         "cluster_idle_s", "cluster_lifetime_s",
-    }  # fmt: skip
-)
+    }
+)  # fmt: skip
 
 
 class SettingsError(Exception):
@@ -202,7 +202,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service what the hub does.",
+        description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service "
+        "what the hub does.",
     )
     workload_log_bytes: int = Field(
         64 << 20, gt=1 << 10, description="Bytes of a notebook's, cluster's or run's own log; beyond, its beginning is removed."
