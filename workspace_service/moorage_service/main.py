@@ -18,6 +18,10 @@ from moorage_service.watch import logs
 RETRY_S = 0.5
 log = logging.getLogger(__name__)
 
+# The proxy keeps its connections to us and sends the next request over one that may be closing in that moment, which it answers by 503.
+# So we close none that is in use at all; those of the hub live as long.
+KEEP_ALIVE_S = 3600
+
 
 def main() -> None:
     os.umask(0o077)
@@ -39,6 +43,7 @@ def main() -> None:
         log_config=None,  # its lines go where ours go
         access_log=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
 
 
