@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moorage.errors import LimitRefused, MoorageError
     from moorage.widget import Sizing, sizing
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Client", "Cluster", "LimitRefused", "MoorageError", "Sizing", "attach", "clusters", "sizing"]
 
