@@ -31,6 +31,7 @@ from starlette.websockets import WebSocketState
 from moorage.wire import Refusal
 from moorage_service.metrics import ERRORS
 from moorage_service.store.database import FAILURES, OutcomeUnknownError
+from moorage_service.store.records import UnreadableError
 
 log = logging.getLogger(__name__)
 
@@ -215,6 +216,15 @@ def install_handlers(app: FastAPI) -> None:
             "surrogate pair. Correct it."
         )
         return await _answer(connection, {"code": "bad_request", "message": message}, 400)
+
+    @app.exception_handler(UnreadableError)
+    async def unreadable(connection: HTTPConnection, error: UnreadableError) -> Response:
+        log.error("at %s: %s", connection.url.path, error)
+        message = (
+            "This record can't be read by this version of Moorage, so it is left alone; all others are as they were. "
+            "An admin finds out why with `moorage admin check`."
+        )
+        return await _answer(connection, {"code": "record_unreadable", "message": message}, 409)
 
     @app.exception_handler(Exception)
     async def bug(_request: Request, _error: Exception) -> JSONResponse:

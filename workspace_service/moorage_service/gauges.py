@@ -13,7 +13,7 @@ from moorage_service import __version__
 from moorage_service.context import Context
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import add, from_units
-from moorage_service.store.tables import BuildRow, JobRow, UserRow, WorkloadRow
+from moorage_service.store.tables import BuildRow, JobRow, QuarantineRow, UserRow, WorkloadRow
 
 
 def registry_of(context: Context) -> CollectorRegistry:
@@ -41,6 +41,10 @@ class StoreGauges(Collector):
             yield self._phases(session)
             yield self._builds(session)
             yield GaugeMetricFamily("moorage_users", "Active users.", value=_count(session, UserRow.active))
+            aside = session.scalar(select(func.count()).select_from(QuarantineRow)) or 0
+            yield GaugeMetricFamily(
+                "moorage_quarantined_records", "Records that can't be read and are set aside: 0, or somebody should look.", value=aside
+            )
             late = JobRow.next_fire_at < self._context.clock()
             yield GaugeMetricFamily(
                 "moorage_schedules_due", "Schedules whose time has come and that have not fired: 0 but for moments.",

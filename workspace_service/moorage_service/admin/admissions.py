@@ -6,12 +6,15 @@ removed are not known any more. Who belonged to which group is known as of each 
 
 import heapq
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from moorage_service.admin.facts import LOOK_BACK, Facts
+from moorage_service.ledger import admission
 from moorage_service.ledger.limits import Held, Owner, Rule, applies, counts, standing
 from moorage_service.ledger.resources import in_words, in_words_over_time, to_units
+from moorage_service.store.records import ODD
 from moorage_service.store.tables import AuditRow, LimitRow, ReservationRow
 
 __all__ = ["LOOK_BACK", "Over", "exceeded"]
@@ -96,17 +99,20 @@ def _as_of(held: list[Held], claim: Held) -> list[Held]:
 def _held(facts: Facts, row: ReservationRow) -> Held:
     workload = facts.workloads.get(row.workload_id)
     user = facts.users.get(row.user_id)
-    then = None if workload is None else workload.details.get("groups")
-    groups = frozenset(then if then is not None else user.groups if user is not None else ())
+    groups = admission.groups_of(user) if user is not None else frozenset()
+    with suppress(*ODD):
+        groups = frozenset(groups if workload is None else workload.details["groups"])
     return Held(
         workload_id=row.workload_id, kind="" if workload is None else workload.kind, name="", owner_name="",
         owner=Owner(user_id=row.user_id, project_id=row.project_id, groups=groups),
-        amounts=row.amounts, since=row.created_at, until=row.released_at,
+        amounts={} if workload is None else admission.amounts_of(row, workload), since=row.created_at, until=row.released_at,
     )  # fmt: skip
 
 
 def _limits(facts: Facts) -> Iterator[Dated]:
     for row in facts.limits:
+        if row.scope not in admission.SCOPES or row.sharing not in admission.SHARINGS:
+            continue
         rule = Rule(
             id=row.id, scope=row.scope, scope_id=row.scope_id, scope_name=row.scope_id or "", sharing=row.sharing,
             resource=row.resource, amount=row.amount, window_s=row.window_s,
@@ -116,11 +122,11 @@ def _limits(facts: Facts) -> Iterator[Dated]:
 
 def _amounts_of(row: LimitRow, audit: Iterable[AuditRow]) -> list[tuple[datetime, int]]:
     """From the audit, where it names the limit; else the amount of today, from the limit's beginning on."""
-    found = [
-        (entry.at, to_units(row.resource, entry.after["amount"]))
-        for entry in audit
-        if entry.action == "limit.set" and entry.after is not None and entry.after.get("limit") == row.id
-    ]
+    found = []
+    for entry in audit:
+        with suppress(*ODD):
+            if entry.action == "limit.set" and entry.after is not None and entry.after["limit"] == row.id:
+                found.append((entry.at, to_units(row.resource, entry.after["amount"])))
     return found or [(row.created_at, row.amount)]
 
 
@@ -128,9 +134,10 @@ def _machine(facts: Facts) -> Iterator[Dated]:
     """What the machine lent, as each start of the service noted it."""
     seen: dict[str, list[tuple[datetime, int]]] = {}
     for entry in facts.audit:
-        if entry.action == CAPACITY:
-            for resource, amount in (entry.after or {}).items():
-                seen.setdefault(resource, []).append((entry.at, to_units(resource, amount)))
+        with suppress(*ODD):
+            if entry.action == CAPACITY and entry.after is not None:
+                for resource, amount in entry.after.items():
+                    seen.setdefault(resource, []).append((entry.at, to_units(resource, amount)))
     for resource, amounts in seen.items():
         rule = Rule(
             id=f"machine-{resource}", scope="machine", scope_id=None, scope_name="", sharing="pool", resource=resource,

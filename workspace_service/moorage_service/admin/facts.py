@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from moorage_service.context import Context
 from moorage_service.jobs.conclusion import SPOOL
+from moorage_service.quarantine import unreadable
 from moorage_service.settings import Settings
 from moorage_service.store.tables import (
     AuditRow,
@@ -60,6 +61,7 @@ class Facts:
     created: list[IdempotencyRow]
     leases: list[LeaseRow]
     quarantine: list[QuarantineRow]
+    odd: dict[str, str]  # records that can't be read: key -> why
     known: frozenset[str]  # of what was observed or lies about: the workloads that the store knows, however old
     processes: dict[str, list[Observation]]
     groups: dict[str, list[str]] = field(default_factory=dict)  # workload -> its control groups' folders
@@ -108,6 +110,7 @@ def gather(context: Context) -> Facts:
             created=_all(session, IdempotencyRow),
             leases=_all(session, LeaseRow),
             quarantine=_all(session, QuarantineRow),
+            odd=dict(unreadable(session)),
             known=frozenset(workloads) | _known(session, {*before, *groups, *scratch}),
             processes={},
             groups=groups,

@@ -184,7 +184,7 @@ def nothing_twice(facts: Facts) -> Iterator[Finding]:
                     for row in facts.live if row.kind in ("notebook", "cluster"))  # fmt: skip
     blocks = Counter(row.port_block for row in facts.clusters.values() if row.port_block is not None)
     held = [row for row in facts.reservations.values() if row.released_at is None]
-    devices = Counter(device for row in held for device in row.gpus)
+    devices = Counter(device for row in held if f"workloads/{row.workload_id}" not in facts.odd for device in row.gpus)
     roles = Counter((key, seen.role) for key in facts.processes for seen in facts.running(key))
     made = Counter((row.action, row.result) for row in facts.created if row.action == "cluster")
     for label, counted in (
@@ -258,8 +258,13 @@ def said_why(facts: Facts) -> Iterator[Finding]:
 
 
 def readable(facts: Facts) -> Iterator[Finding]:
-    """Records that this version can't read, as the service has set them aside."""
+    """Records that this version can't read: those that the service has set aside, and those that it has not looked at yet."""
+    remedy = "Start the version of Moorage that wrote it, or mend the record; the service then takes it up again."
+    for key, why in facts.odd.items():
+        yield Finding(invariant="Q", code="unreadable", subject=key, what=f"{key}: {why}", remedy=remedy)
     for row in facts.quarantine:
+        if row.key in facts.odd:
+            continue
         remedy = "Start the version of Moorage that wrote it, or mend the record; the service then takes it up again."
         yield Finding(
             invariant="Q", code="quarantined", subject=row.key, what=f"{row.key}: {row.reason}", remedy=remedy

@@ -15,8 +15,10 @@ from moorage.wire import (
 )
 from moorage_service.clusters import keeping, operations, reports
 from moorage_service.context import Context, Ctx
+from moorage_service.identity.audit import note_opened
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
+from moorage_service.store.records import reading, shown
 from moorage_service.store.tables import ProjectRow
 from moorage_service.workloads import operations as workloads
 
@@ -46,7 +48,7 @@ def list_clusters(
             rows = [row for row in rows if row.parent_id == caller.workload_id]
         if project is not None:
             rows = [row for row in rows if session.get_one(ProjectRow, row.project_id).slug == project]
-        return [operations.to_wire(session, row) for row in rows]
+        return shown(rows, lambda row: operations.to_wire(session, row), lambda row: f"clusters/{row.id}")
 
 
 @router.get("/clusters/{cluster_id}")
@@ -86,6 +88,7 @@ def log(context: Ctx, caller: RequireMember, cluster_id: str) -> PlainTextRespon
 def read_log(context: Context, caller: Caller, cluster_id: str) -> str:
     with context.database.read() as session:
         workloads.find_own(session, caller, cluster_id, kind=WorkloadKind.CLUSTER)
+    note_opened(context, caller, cluster_id)
     return operations.platform_of(context).log(cluster_id)
 
 
@@ -98,4 +101,5 @@ def report(context: Ctx, caller: RequireWorkload, report: AgentReport) -> AgentO
 def _show(context: Context, caller: Caller, cluster_id: str) -> Cluster:
     with context.database.read() as session:
         row = workloads.find_own(session, caller, cluster_id, kind=WorkloadKind.CLUSTER)
-        return operations.to_wire(session, row, with_events=True)
+        with reading(f"clusters/{row.id}"):
+            return operations.to_wire(session, row, with_events=True)

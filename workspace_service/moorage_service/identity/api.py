@@ -16,6 +16,7 @@ from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
 from moorage_service.projects.access import find_project
+from moorage_service.store.records import shown
 from moorage_service.store.tables import AuditRow, UserRow
 from moorage_service.walls import extend_wall
 
@@ -51,7 +52,8 @@ class UserPatch(BaseModel):
 @router.get("/users")
 def list_users(context: Ctx, caller: RequireAdmin) -> list[User]:
     with context.database.read() as session:
-        return [users.to_wire(row) for row in session.scalars(select(UserRow).order_by(UserRow.hub_name))]
+        rows = session.scalars(select(UserRow).order_by(UserRow.hub_name))
+        return shown(rows, users.to_wire, lambda row: f"users/{row.id}")
 
 
 @router.patch("/users/{name}")
@@ -95,8 +97,13 @@ def read_audit(
     """Newest first: who, what, before, after, why."""
     with context.database.read() as session:
         rows = session.scalars(select(AuditRow).order_by(AuditRow.id.desc()).limit(most))
-        return [
-            {"at": to_text(row.at), "actor": row.actor, "action": row.action, "target": row.target,
-             "before": row.before, "after": row.after, "why": row.why}
-            for row in rows
-        ]  # fmt: skip
+        return shown(rows, _entry, lambda row: f"audit/{row.id}")
+
+
+def _entry(row: AuditRow) -> dict[str, Any]:
+    before = None if row.before is None else dict(row.before)
+    after = None if row.after is None else dict(row.after)
+    return {
+        "at": to_text(row.at), "actor": row.actor, "action": row.action, "target": row.target, "before": before, "after": after,
+        "why": row.why,
+    }  # fmt: skip

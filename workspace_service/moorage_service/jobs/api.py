@@ -9,10 +9,12 @@ from fastapi.responses import RedirectResponse
 from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
 from moorage_service.content import grants
 from moorage_service.context import Context, Ctx
+from moorage_service.identity.audit import note_opened
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
 from moorage_service.jobs import access, launch, operations, outputs, runs, schedules, views
 from moorage_service.projects.access import find_project
+from moorage_service.store.records import reading, shown
 
 router = APIRouter(tags=["jobs"])
 _Most = Annotated[int, Query(ge=1, le=500)]
@@ -24,12 +26,15 @@ _OUTPUTS: dict[int | str, dict[str, Any]] = {
 def _job(context: Context, caller: Caller, job_id: str) -> Job:
     with context.database.read() as session:
         job = access.find_job(session, caller, job_id)
-        return views.job_view(session, context.settings, caller, job, with_versions=True)
+        with reading(f"jobs/{job.id}"):
+            return views.job_view(session, context.settings, caller, job, with_versions=True)
 
 
 def _run(context: Context, caller: Caller, run_id: str) -> Run:
     with context.database.read() as session:
-        return views.run_view(session, context.settings, runs.find(session, caller, run_id), whole=True)
+        run = runs.find(session, caller, run_id)
+        with reading(f"runs/{run_id}"):
+            return views.run_view(session, context.settings, run, whole=True)
 
 
 @router.post("/jobs", status_code=201)
@@ -52,7 +57,7 @@ def list_jobs(context: Ctx, caller: RequireUser, project: str | None = None) -> 
         if project is not None:
             found = find_project(session, project, user_id=caller.user_id, admin=caller.admin)
         rows = access.visible_jobs(session, caller, found)
-        return [views.job_view(session, context.settings, caller, row) for row in rows]
+        return shown(rows, lambda row: views.job_view(session, context.settings, caller, row), lambda row: f"jobs/{row.id}")
 
 
 @router.get("/jobs/{job_id}")
@@ -96,7 +101,7 @@ def runs_of_job(context: Ctx, caller: RequireUser, job_id: str, most: _Most = 10
     with context.database.read() as session:
         job = access.find_job(session, caller, job_id)
         rows = runs.listed(session, caller, job=job, most=most)
-        return [views.run_view(session, context.settings, row) for row in rows]
+        return shown(rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}")
 
 
 @router.get("/runs")
@@ -104,7 +109,7 @@ def list_runs(context: Ctx, caller: RequireUser, project: str | None = None, mos
     """My runs, newest first."""
     with context.database.read() as session:
         rows = runs.listed(session, caller, project=project, most=most)
-        return [views.run_view(session, context.settings, row) for row in rows]
+        return shown(rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}")
 
 
 @router.get("/runs/{run_id}")
@@ -127,6 +132,7 @@ def output(
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
     path = outputs.find(context.settings, run.workload_id, name)
+    note_opened(context, caller, run_id)
     if grants.is_elsewhere(context, caller):
         if name in outputs.PAGES:
             below = name if download is None else f"{name}?download"
@@ -147,6 +153,7 @@ def log(
     """What the run printed so far, while it runs, too: from a byte on, or its last bytes."""
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
+    note_opened(context, caller, run_id)
     kept = outputs.folder(context.settings, run.workload_id) / "run.log"
     path = kept if kept.is_file() else context.processes.log_path(run.workload_id, launch.ROLE)
     if last is not None:

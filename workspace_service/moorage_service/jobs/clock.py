@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from moorage_service.context import Context
 from moorage_service.jobs.conclusion import remove_leftovers
-from moorage_service.jobs.fires import fire_due, renew
+from moorage_service.jobs.fires import can_be_read, fire_due, renew
 from moorage_service.store.tables import JobRow
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class ScheduleClock:
         with self._context.database.read() as session:
             due_at = session.scalar(
                 select(JobRow.next_fire_at)
-                .where(JobRow.next_fire_at.is_not(None), JobRow.archived.is_(False))
+                .where(JobRow.next_fire_at.is_not(None), JobRow.archived.is_(False), can_be_read())
                 .order_by(JobRow.next_fire_at)
                 .limit(1)
             )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from moorage_jobs.schedule import FirePlan, Timetable, overlap_choice, parse, pl
 from moorage_service.context import Context
 from moorage_service.jobs import runs, schedules
 from moorage_service.metrics import FIRED_LATE, MISSED
-from moorage_service.store.tables import JobRow, JobVersionRow, RunRow, UserRow, WorkloadRow
+from moorage_service.store.tables import JobRow, JobVersionRow, QuarantineRow, RunRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
 
@@ -40,7 +40,7 @@ def fire_due(context: Context) -> int:
         due = list(
             session.scalars(
                 select(JobRow.id)
-                .where(JobRow.next_fire_at <= context.clock(), JobRow.archived.is_(False))
+                .where(JobRow.next_fire_at <= context.clock(), JobRow.archived.is_(False), can_be_read())
                 .order_by(JobRow.next_fire_at, JobRow.id)
             )
         )
@@ -65,6 +65,12 @@ def fire_due(context: Context) -> int:
     if failures:
         raise ExceptionGroup("schedules that are due could not be fired", failures)
     return made
+
+
+def can_be_read() -> ColumnElement[bool]:
+    """Of jobs: that they are not set aside (`quarantine.py`). A schedule that nobody can read is not tried every second."""
+    aside = select(QuarantineRow.key).where(QuarantineRow.key.startswith(f"{JobRow.__tablename__}/"))
+    return (f"{JobRow.__tablename__}/" + JobRow.id).not_in(aside)
 
 
 def renew(context: Context) -> int:
@@ -137,8 +143,7 @@ def _fire(context: Context, job_ids: Sequence[str]) -> int:
         session.flush()
         session.add_all([row.run for row in made])
         session.flush()
-        for row in made:
-            lifecycle.record(session, row.workload.id, row.code, row.message, now=now)
+        lifecycle.record_all(session, [(row.workload.id, row.code, row.message) for row in made], now=now)
     reach("fire.committed")
     fired = [row.run.scheduled_for for row in made if row.workload.ended_at is None]
     _count(fired, left_out=len(made) - len(fired), now=context.clock())

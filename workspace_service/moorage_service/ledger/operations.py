@@ -15,6 +15,7 @@ from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Owner, Rule, standing
 from moorage_service.ledger.resources import add, check_resource, from_units, to_units
 from moorage_service.store.locks import lock
+from moorage_service.store.records import shown
 from moorage_service.store.tables import AuditRow, LimitRow, ProjectRow, WorkloadRow
 from moorage_service.workloads import operations as workloads
 
@@ -103,14 +104,14 @@ def list_limits(session: Session, capacity: Capacity, *, now: datetime) -> list[
         )
         return max((standing(rule, owner, held, now).used for owner in [nobody, *owners.values()]), default=0)
 
-    return [
-        Limit(
+    def view(rule: Rule) -> Limit:
+        return Limit(
             id=rule.id, scope=rule.scope, name=rule.scope_name or None, sharing=rule.sharing, resource=rule.resource,  # type: ignore[arg-type]
             amount=from_units(rule.resource, rule.amount), window_s=rule.window_s, used=from_units(rule.resource, used(rule)),
             text=rule.words,
-        )
-        for rule in admission.rules(session, capacity)
-    ]  # fmt: skip
+        )  # fmt: skip
+
+    return shown(admission.rules(session, capacity), view, lambda rule: f"limits/{rule.id}")
 
 
 def usage_of(session: Session, capacity: Capacity, user_id: str, project_id: str | None, *, now: datetime) -> Usage:

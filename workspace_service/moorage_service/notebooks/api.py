@@ -17,6 +17,7 @@ from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
 from moorage_service.identity.rates import Action
 from moorage_service.notebooks import operations, takeover
 from moorage_service.projects.access import find_project
+from moorage_service.store.records import reading, shown
 from moorage_service.workloads import operations as workloads
 
 router = APIRouter(tags=["notebooks"])
@@ -70,14 +71,15 @@ def start_server(context: Ctx, caller: Caller, slug: str, size: Size) -> None:
 def list_notebooks(context: Ctx, caller: RequireUser, ended: bool = False) -> list[Notebook]:
     with context.database.read() as session:
         rows = workloads.list_workloads(session, owner_id=caller.user_id, kind=WorkloadKind.NOTEBOOK, alive=not ended)
-        return [operations.to_wire(session, row) for row in rows]
+        return shown(rows, lambda row: operations.to_wire(session, row), lambda row: f"notebooks/{row.id}")
 
 
 @router.get("/notebooks/{workload_id}")
 def show(context: Ctx, caller: RequireUser, workload_id: str) -> Notebook:
     with context.database.read() as session:
         row = workloads.find_own(session, caller, workload_id, kind=WorkloadKind.NOTEBOOK)
-        return operations.to_wire(session, row, with_events=True)
+        with reading(f"notebooks/{row.id}"):
+            return operations.to_wire(session, row, with_events=True)
 
 
 @router.delete("/notebooks/{workload_id}", status_code=202)

@@ -12,6 +12,7 @@ from moorage_service.identity.rates import Action
 from moorage_service.projects import builds, operations, secrets
 from moorage_service.projects.access import find_project, find_to_change, visible_projects
 from moorage_service.projects.bodies import ArchiveBody, TextBody
+from moorage_service.store.records import shown
 from moorage_service.store.tables import BuildRow
 
 router = APIRouter(tags=["projects"])
@@ -28,7 +29,9 @@ def list_projects(context: Ctx, caller: RequireUser) -> list[Project]:
     """Those I am a member of, and those that are open to everybody; all for an admin."""
     with context.database.read() as session:
         rows = visible_projects(session, user_id=caller.user_id, admin=caller.admin)
-        return [operations.to_wire(session, row, user_id=caller.user_id) for row in rows]
+        return shown(
+            rows, lambda row: operations.to_wire(session, row, user_id=caller.user_id), lambda row: f"projects/{row.id}"
+        )
 
 
 @router.post("/projects", status_code=201)

@@ -13,6 +13,7 @@ from moorage_service.errors import NotFound
 from moorage_service.identity.callers import Caller
 from moorage_service.projects.access import find_project
 from moorage_service.settings import Settings
+from moorage_service.store.records import shown
 from moorage_service.store.tables import BuildRow, ProjectRow, UserRow
 
 UNFINISHED = ("queued", "building")
@@ -66,7 +67,7 @@ def latest(session: Session, project: ProjectRow) -> BuildRow | None:
 def of_project(session: Session, project: ProjectRow, most: int = 50) -> list[Build]:
     """Newest first."""
     query = select(BuildRow).where(BuildRow.project_id == project.id).order_by(BuildRow.created_at.desc(), BuildRow.id)
-    return [to_wire(session, row) for row in session.scalars(query.limit(most))]
+    return shown(session.scalars(query.limit(most)), lambda row: to_wire(session, row), lambda row: f"builds/{row.id}")
 
 
 def find(session: Session, build_id: str, caller: Caller) -> BuildRow:

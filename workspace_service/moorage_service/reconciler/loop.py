@@ -29,6 +29,7 @@ Survey = Callable[[Context, Sequence[str]], Iterable[str]]
 TOLD_AFTER = 3
 STORE_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+PHASES = [phase.value for phase in Phase]
 MOST_DOUBLINGS = 16  # a power without a bound would overflow one day, and end the pass for all others
 
 
@@ -94,14 +95,16 @@ class Reconciler:
         return ids
 
     def _needy(self, live: list[str]) -> list[str]:
-        if self._survey is None or not live:
-            return live
+        now = time.monotonic()
+        ready = [workload_id for workload_id in live if now >= self._failures.get(workload_id, (0, 0.0))[1]]
+        if self._survey is None or not ready:
+            return ready
         try:
-            named = set(self._survey(self._context, live))
+            named = set(self._survey(self._context, ready))
         except Exception:  # one odd row must not hide the others: each is looked at by itself
             log.exception("the survey of kind %s failed; every one of them is stepped", self.kind.value)
-            return live
-        return [workload_id for workload_id in live if workload_id in named or workload_id in self._failures]
+            return ready
+        return [workload_id for workload_id in ready if workload_id in named or workload_id in self._failures]
 
     def _reconcile(self, workload_id: str) -> None:
         failures, not_before = self._failures.get(workload_id, (0, 0.0))
@@ -145,7 +148,8 @@ def _in_turn(kind: WorkloadKind) -> Select[str]:
     )
     return (
         select(WorkloadRow.id)
-        .where(WorkloadRow.kind == kind.value, WorkloadRow.ended_at.is_(None))
+        # Where it is only a newer version may know: it is left alone, until its owner asks it to end.
+        .where(WorkloadRow.kind == kind.value, WorkloadRow.ended_at.is_(None), WorkloadRow.phase.in_(PHASES))
         .order_by(turn, WorkloadRow.created_at, WorkloadRow.id)
     )
 

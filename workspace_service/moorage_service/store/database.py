@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from moorage_service.store import migrations
+from moorage_service.store.records import from_json
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class Database:
             pool_size=10,
             max_overflow=40,
             json_serializer=_to_json,
+            json_deserializer=from_json,
         )
         if sqlite:
             _prepare_sqlite(self.engine)

@@ -1,5 +1,6 @@
 """Seeing workloads and stopping them, whatever their kind. Someone else's is not found."""
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +12,11 @@ from moorage_service.clock import optional_text, to_text
 from moorage_service.errors import NotFound
 from moorage_service.identity.callers import Caller
 from moorage_service.ledger.resources import from_units
+from moorage_service.store.records import ODD
 from moorage_service.store.tables import EventRow, ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+
+log = logging.getLogger(__name__)
 
 
 def find_own(session: Session, caller: Caller, workload_id: str, *, kind: WorkloadKind | None = None) -> WorkloadRow:
@@ -51,7 +55,26 @@ def common_fields(session: Session, workload: WorkloadRow) -> dict[str, Any]:
 
 
 def to_wire(session: Session, workload: WorkloadRow) -> Workload:
-    return Workload(**common_fields(session, workload))
+    """Of one that this version can't read as much as it can: its owner sees that it is there, and may stop it."""
+    try:
+        return Workload(**common_fields(session, workload))
+    except ODD as error:
+        log.debug("%s is shown as far as it can be read: %s", workload.id, error)
+        return _as_far_as_readable(session, workload)
+
+
+def _as_far_as_readable(session: Session, workload: WorkloadRow) -> Workload:
+    prefix = workload.id.partition("-")[0]
+    kind = next((kind for kind, known in lifecycle.PREFIXES.items() if prefix == known), WorkloadKind.CLUSTER)
+    phases = {phase.value: phase for phase in Phase}
+    unknown = Phase.PENDING if workload.ended_at is None else Phase.FAILED
+    return Workload(
+        id=workload.id, kind=kind, name=workload.name, owner=session.get_one(UserRow, workload.owner_id).hub_name,
+        project=session.get_one(ProjectRow, workload.project_id).slug, phase=phases.get(workload.phase, unknown),
+        reason_code="record.quarantined",
+        reason="This version of Moorage can't read all of its record, so it is left alone. You can stop it; its history says more.",
+        created_at=to_text(workload.created_at), ended_at=optional_text(workload.ended_at),
+    )  # fmt: skip
 
 
 def events_of(session: Session, workload_id: str, *, most: int = 500) -> list[Event]:
