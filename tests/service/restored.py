@@ -22,27 +22,30 @@ def restore(dump: Path, settings: Settings) -> None:
     if settings.database_url:
         source, target = create_engine(f"sqlite:///{file}"), Database(settings.sqlalchemy_url)
         with source.connect() as reading, target.engine.begin() as writing:
-            _copy(reading, writing)
+            copy_rows(reading, writing)
         source.dispose()
         target.close()
 
 
-def _copy(source: Connection, target: Connection) -> None:
-    """Both schemas are read from the databases: today's tables may differ from that release's."""
+def copy_rows(source: Connection, target: Connection, to: str | None = None) -> None:
+    """Makes the schema of a release (`to`; that of the source unless given) and fills it. What that release did not have is left out.
+
+    Both schemas are read from the databases: today's tables may differ from that release's.
+    """
     there, here = MetaData(), MetaData()
     there.reflect(source)
-    migrations.upgrade(target, to=source.execute(select(there.tables["alembic_version"])).scalar_one())
+    migrations.upgrade(target, to=to or source.execute(select(there.tables["alembic_version"])).scalar_one())
     here.reflect(target)
     for table in here.sorted_tables:
         if table.name == "alembic_version":
             continue
         rows = [
-            {name: _aware(value) for name, value in row._mapping.items()}
+            {name: _aware(value) for name, value in row._mapping.items() if name in table.c}
             for row in source.execute(select(there.tables[table.name]))
         ]
         if rows:
             target.execute(insert(table), rows)
-        if "id" in table.c and table.c.id.autoincrement is True:
+        if target.dialect.name == "postgresql" and "id" in table.c and table.c.id.autoincrement is True:
             target.execute(
                 text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name}")
             )
