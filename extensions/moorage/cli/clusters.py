@@ -9,7 +9,7 @@ from moorage.card import size_text, versions_text
 from moorage.cli.choices import parse_cluster, parse_duration, parse_ending, pick
 from moorage.cli.me import Project
 from moorage.cli.session import Session, command, group, session
-from moorage.cluster import ending_text, keeping_text, seconds_since, status_line
+from moorage.cluster_words import ending_text, keeping_text, seconds_since, status_line
 from moorage.errors import ClusterEnded
 from moorage.progress import show_elapsed
 from moorage.quantities import show_amount

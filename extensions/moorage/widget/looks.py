@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from moorage.card import size_text, versions_text
-from moorage.cluster import ending_text, keeping_text
+from moorage.cluster_words import ending_text, keeping_text
 from moorage.errors import LimitRefused, MoorageError
 from moorage.quantities import show_amount
 from moorage.widget.arithmetic import CPU_STEP, MEMORY_STEP, Check, Form, Line

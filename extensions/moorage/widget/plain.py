@@ -3,7 +3,7 @@
 from moorage import calls, errors
 from moorage.card import size_text
 from moorage.client import Client
-from moorage.cluster import status_line
+from moorage.cluster_words import status_line
 from moorage.environment import Surroundings
 from moorage.quantities import memory_text, show_amount
 from moorage.widget.arithmetic import first_form

@@ -11,7 +11,7 @@ from typing import Any
 
 from moorage import calls, connect, errors, wire
 from moorage.client import Client
-from moorage.cluster import seconds_since
+from moorage.cluster_words import seconds_since
 from moorage.environment import Surroundings
 from moorage.widget import arithmetic, looks
 from moorage.widget.arithmetic import Form

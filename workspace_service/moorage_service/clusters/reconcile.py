@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from moorage.wire import ClusterSpec, Phase
-from moorage_service.clusters import lonely, reports, scaling
+from moorage_service.clusters import lonely, mending, scaling
 from moorage_service.clusters.actions import Actions, carry_out, claim_ports, fail
 from moorage_service.clusters.engines import ENGINES
 from moorage_service.clusters.lifetime import Clocks, Lifetime, Signals, judge
@@ -25,8 +24,6 @@ from moorage_service.store.tables import ClusterRow, ProjectRow, UserRow, Worklo
 from moorage_service.workloads import lifecycle
 
 log = logging.getLogger(__name__)
-SILENT_S = 3 * reports.KEPT_S
-LONGEST_AGENT_PAUSE_S = 60.0
 
 
 def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
@@ -183,7 +180,7 @@ def _idle_s(workload: WorkloadRow, row: ClusterRow, now: datetime) -> float | No
     if workload.phase != Phase.READY.value or row.reported_at is None or row.report is None:
         return None
     told: float | None = row.report.get("idle_s")
-    return told if (now - row.reported_at).total_seconds() <= SILENT_S else None
+    return told if (now - row.reported_at).total_seconds() <= mending.SILENT_S else None
 
 
 def _end(session: Session, context: Context, workload_id: str) -> None:
@@ -207,22 +204,22 @@ def _run(session: Session, context: Context, workload: WorkloadRow, row: Cluster
         lifecycle.enter(session, workload, Phase.STARTING, now=now, code="cluster.starting", reason=reason)
     before = Fleet.from_store(row.target_workers, row.scale)
     gone = {each.role: each for each in seen if each.gone}
-    fleet = _give_up_on_missing(session, context, workload, row, before, gone, now)
-    fleet = _lose_workers(session, workload, fleet, gone, now)
+    fleet = mending.give_up_on_missing(session, context, workload, row, before, gone, now)
+    fleet = mending.lose_workers(session, workload, fleet, gone, now)
     if scaling.hopeless(fleet, now.timestamp()) and len(fleet.workers) < spec.min_workers:
-        last = _last_lost(gone)
+        last = mending.last_lost(gone)
         reason = f"Its workers end as soon as they start{last}, so it was given up. The cluster's log says more."
         fail(context, session, workload, "cluster.workers_fail", reason)
         return Actions(stops=[None])
     fleet = scaling.clear(fleet, gone)
     devices = admission.leased_gpus(session, workload.id) if spec.worker.gpu else []
     fleet = scaling.fill(fleet, spec, devices, now.timestamp())
-    agent, row.scale = _agent(session, workload, {**row.scale, **fleet.to_store()}, gone, now)
+    agent, row.scale = mending.agent_role(session, workload, {**row.scale, **fleet.to_store()}, gone, now)
     row.target_workers = fleet.target
-    _note_silence(session, workload, row, now, context.started_at, context.settings.agent_interval_s)
+    mending.note_silence(session, workload, row, now, context.started_at, context.settings.agent_interval_s)
     alive = {each.role for each in seen if not each.gone}
     missing = {HEAD, *fleet.workers, agent} - alive - set(gone)
-    actions = Actions(stops=list(_surplus(fleet, row, seen)), forgets=scaling.forgettable(gone))
+    actions = Actions(stops=list(mending.surplus(fleet, row, seen)), forgets=scaling.forgettable(gone))
     if missing:
         actions.order = _order(session, context, workload, row, spec)
         wanted = _wanted(actions.order.plan, fleet, agent)
@@ -233,87 +230,6 @@ def _run(session: Session, context: Context, workload: WorkloadRow, row: Cluster
 def _wanted(plan: ClusterPlan, fleet: Fleet, agent: str) -> list[tuple[str, RolePlan, Sequence[str]]]:
     workers = [(name, plan.worker.named(name), fleet.gpus.get(name, ())) for name in fleet.workers]
     return [(HEAD, plan.head, ()), *workers, (agent, plan.agent, ())]
-
-
-def _surplus(fleet: Fleet, row: ClusterRow, seen: list[Seen]) -> list[str]:
-    """Workers to end: retired ones that the engine has let go, and any that nobody asked for."""
-    report = row.report or {}
-    known = {worker["name"] for worker in report.get("workers", ())} if report.get("versions") else set(fleet.retiring)
-    keep = {*fleet.workers, *(name for name in fleet.retiring if name in known)}
-    return [
-        each.role
-        for each in seen
-        if not each.gone and each.role.startswith("worker-") and (each.lost or each.role not in keep)
-    ]
-
-
-def _lose_workers(session: Session, workload: WorkloadRow, fleet: Fleet, gone: dict[str, Seen], now: datetime) -> Fleet:
-    lost = [name for name in fleet.workers if name in gone]
-    for name in lost:
-        advice = " Larger workers may help." if gone[name].out_of_memory else ""
-        message = f"{name} is gone: {gone[name].how}.{advice} Another one takes its place."
-        code = "cluster.worker_out_of_memory" if gone[name].out_of_memory else "cluster.worker_lost"
-        lifecycle.record(session, workload.id, code, message, now=now)
-    return scaling.lose(fleet, lost, now.timestamp()) if lost else fleet
-
-
-def _give_up_on_missing(
-    session: Session,
-    context: Context,
-    workload: WorkloadRow,
-    row: ClusterRow,
-    fleet: Fleet,
-    gone: dict[str, Seen],
-    now: datetime,
-) -> Fleet:
-    """Workers whose processes run, and that the engine has not had for as long as a whole cluster may take: stuck, or cut off."""
-    patience = context.settings.start_timeout_s
-    missing = row.scale.get("missing", {})
-    heard = row.reported_at is not None and (now - row.reported_at).total_seconds() <= SILENT_S
-    stuck = [
-        name
-        for name in fleet.workers
-        if heard and name not in gone and now.timestamp() - missing.get(name, now.timestamp()) > patience
-    ]
-    for name in stuck:
-        message = f"{name} runs, but has not been part of the cluster for {patience:.0f} s: it is ended. Another one takes its place."
-        lifecycle.record(session, workload.id, "cluster.worker_lost", message, now=now)
-    return scaling.give_up_on(fleet, stuck, now.timestamp()) if stuck else fleet
-
-
-def _last_lost(gone: dict[str, Seen]) -> str:
-    workers = [each for role, each in gone.items() if role.startswith("worker-")]
-    return f" (the last one: {workers[-1].how})" if workers else ""
-
-
-def _agent(
-    session: Session, workload: WorkloadRow, scale: dict[str, Any], gone: dict[str, Seen], now: datetime
-) -> tuple[str, dict[str, Any]]:
-    """The agent's role name, a new one each time it was lost, later and later."""
-    number = scale.get("agent", 1)
-    role = "agent" if number == 1 else f"agent-{number}"
-    if role not in gone or now.timestamp() < scale.get("agent_not_before", 0.0):
-        return role, scale
-    pause = min(LONGEST_AGENT_PAUSE_S, 2.0 ** min(number, 16))
-    message = f"Its agent is gone: {gone[role].how}. Another one takes its place."
-    lifecycle.record(session, workload.id, "cluster.agent_lost", message, now=now)
-    return f"agent-{number + 1}", {**scale, "agent": number + 1, "agent_not_before": now.timestamp() + pause}
-
-
-def _note_silence(
-    session: Session,
-    workload: WorkloadRow,
-    row: ClusterRow,
-    now: datetime,
-    listening_since: datetime,
-    interval_s: float,
-) -> None:
-    if workload.phase != Phase.READY.value or row.reported_at is None:
-        return
-    patience = max(SILENT_S, 3 * interval_s)
-    if (now - max(row.reported_at, listening_since)).total_seconds() > patience:
-        reason = f"Nothing was heard of it for {patience:.0f} s, though its processes run. It is ready again once its agent reports."
-        lifecycle.enter(session, workload, Phase.STARTING, now=now, code="cluster.silent", reason=reason)
 
 
 def _order(session: Session, context: Context, workload: WorkloadRow, row: ClusterRow, spec: ClusterSpec) -> Order:
