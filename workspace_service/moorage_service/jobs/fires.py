@@ -143,8 +143,7 @@ def _fire(context: Context, job_ids: Sequence[str]) -> int:
         session.flush()
         session.add_all([row.run for row in made])
         session.flush()
-        for row in made:
-            lifecycle.record(session, row.workload.id, row.code, row.message, now=now)
+        lifecycle.record_all(session, [(row.workload.id, row.code, row.message) for row in made], now=now)
     reach("fire.committed")
     fired = [row.run.scheduled_for for row in made if row.workload.ended_at is None]
     _count(fired, left_out=len(made) - len(fired), now=context.clock())

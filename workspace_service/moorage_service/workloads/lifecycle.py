@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, event
+from sqlalchemy import delete, event, insert
 from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
@@ -39,6 +39,16 @@ def record(
 ) -> None:
     """One line of history, for the owner to read."""
     session.add(EventRow(workload_id=workload_id, at=now, code=code, message=storable(message), actor=actor))
+
+
+def record_all(session: Session, lines: list[tuple[str, str, str]], *, now: datetime) -> None:
+    """One line of history for each of many workloads: (its id, code, message). At once, for one by one is slow."""
+    if lines:
+        rows = [
+            {"workload_id": workload_id, "at": now, "code": code, "message": storable(message)}
+            for workload_id, code, message in lines
+        ]
+        session.execute(insert(EventRow), rows)
 
 
 def enter(
