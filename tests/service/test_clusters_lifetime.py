@@ -255,6 +255,20 @@ def test_an_agent_of_an_earlier_release_can_t_tell_and_is_not_idle(clusters: Clu
     assert clusters.step(cluster)["stops_at"] is None
 
 
+def test_one_of_an_earlier_release_is_kept_until_it_is_told_otherwise(
+    clusters: Clusters, context: Context, ada: Headers
+) -> None:
+    cluster = ready(clusters)
+    with context.database.begin() as session:
+        row = session.get_one(WorkloadRow, cluster)
+        row.details = {"secrets": None}
+    assert clusters.step(cluster)["on_notebook_end"] == "keep"
+    change(clusters, cluster, on_notebook_end="stop")
+    assert clusters.step(cluster)["stops_at"] is None  # its notebook runs
+    end_notebook(clusters, ada)
+    assert clusters.step(cluster)["stops_at"] is not None
+
+
 @pytest.mark.parametrize("seconds", [-1, 1e12, float("1e300")])
 def test_a_time_out_of_range_is_refused_naming_the_field(clusters: Clusters, seconds: float) -> None:
     cluster = clusters.post()["id"]

@@ -25,13 +25,14 @@ class Cache:
                 WorkloadRow.kind == "notebook", WorkloadRow.ended_at.is_(None)
             )
             self._running = {(row.owner_id, row.project_id) for row in self._session.execute(query)}
-        if any((cluster.owner_id, project) in self._running for project in life.follows):
+        projects = life.follows or (cluster.project_id,)  # of an earlier release: nobody noted where it was made
+        if any((cluster.owner_id, project) in self._running for project in projects):
             return None
         last: datetime | None = self._session.scalar(
             select(func.max(WorkloadRow.ended_at)).where(
                 WorkloadRow.kind == "notebook",
                 WorkloadRow.owner_id == cluster.owner_id,
-                WorkloadRow.project_id.in_(life.follows),
+                WorkloadRow.project_id.in_(projects),
             )
         )
         return cluster.created_at if last is None else max(last, cluster.created_at)
