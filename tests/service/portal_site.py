@@ -17,7 +17,7 @@ from tests.waiting import eventually
 
 
 @contextmanager
-def serve(context: Context, hub: FakeHub) -> Iterator[str]:
+def serve(context: Context, hub: FakeHub, host: str = "127.0.0.1") -> Iterator[str]:
     """Yields the origin, which becomes the settings' public address. No background threads."""
 
     async def hub_page(request: Request) -> Response:
@@ -36,7 +36,7 @@ def serve(context: Context, hub: FakeHub) -> Iterator[str]:
     thread = threading.Thread(target=server.run, name="portal-site", daemon=True)
     thread.start()
     eventually(lambda: server.started)
-    origin = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    origin = f"http://{host}:{server.servers[0].sockets[0].getsockname()[1]}"
     context.settings.public_url = origin
     try:
         yield origin

@@ -35,6 +35,8 @@ NOT_RETURNED = HOP | {
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?\Z|\[[0-9a-fA-F:]+\](:\d+)?\Z")
+_DOT = re.compile("%2e", re.IGNORECASE)
+_DROPPED = {ord(character): None for character in "\t\r\n"}
 LARGEST_PAGE = 16 << 20  # of those in which addresses are changed
 
 
@@ -118,6 +120,8 @@ class Passage:
         """A redirect as the browser may follow it: below `own`, or None. Outside, a script could read what the user can."""
         if location is None:
             return None
+        # As browsers read it: these are dots and slashes to them, and what lies between is dropped.
+        location = _DOT.sub(".", location.replace("\\", "/")).translate(_DROPPED).strip()
         if location.startswith(f"{self.upstream.root}/"):
             location = location[len(self.upstream.root) :]
         if location.startswith("/") and not location.startswith(("//", self.own)):
