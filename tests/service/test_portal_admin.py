@@ -5,6 +5,7 @@ from fastapi.testclient import TestClient
 
 from moorage_service.context import Context
 from moorage_service.store.tables import ProjectRow
+from tests.fakes.hub import FakeHub
 from tests.service.conftest import Headers
 from tests.service.portal_bench import Visitor, admit_notebook, sign_in, text_of
 
@@ -95,12 +96,16 @@ def test_an_admin_sees_who_holds_what_and_can_stop_it(admin_at: Visitor) -> None
     assert "workload.stop" in admin_at.page("/admin/audit")
 
 
-def test_a_user_is_disabled_and_enabled(admin_at: Visitor, client: TestClient, ada: Headers) -> None:
+def test_a_user_is_disabled_and_enabled(admin_at: Visitor, client: TestClient, hub: FakeHub, ada: Headers) -> None:
     ada_at = sign_in(client, admin_at.context, ada, "ada")
     assert "ada is disabled" in admin_at.send("/admin/users/ada", {"active": "no"}, referer="/admin/users")
     assert ada_at.get("/").status_code in (302, 403)
     assert "ada is enabled" in admin_at.send("/admin/users/ada", {"active": "yes"}, referer="/admin/users")
+    assert ada_at.get("/").status_code == 302  # to sign in again
+    ada_at = sign_in(client, admin_at.context, {"Authorization": f"Bearer {hub.add_token('ada')}"}, "ada")
     assert ada_at.get("/").status_code == 200
+    assert "ada is signed out everywhere" in admin_at.send("/admin/users/ada/sign-out", {"why": "lost"}, referer="/admin/users")
+    assert ada_at.get("/").status_code == 302
 
 
 def test_a_uid_of_the_system_is_refused(admin_at: Visitor) -> None:

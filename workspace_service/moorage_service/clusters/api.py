@@ -15,6 +15,7 @@ from moorage.wire import (
 )
 from moorage_service.clusters import keeping, operations, reports
 from moorage_service.context import Context, Ctx
+from moorage_service.identity.audit import note_opened
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
 from moorage_service.store.records import reading, shown
@@ -87,6 +88,7 @@ def log(context: Ctx, caller: RequireMember, cluster_id: str) -> PlainTextRespon
 def read_log(context: Context, caller: Caller, cluster_id: str) -> str:
     with context.database.read() as session:
         workloads.find_own(session, caller, cluster_id, kind=WorkloadKind.CLUSTER)
+    note_opened(context, caller, cluster_id)
     return operations.platform_of(context).log(cluster_id)
 
 

@@ -23,6 +23,7 @@ from moorage_service.content import grants
 from moorage_service.context import Context, Ctx, current_context
 from moorage_service.errors import Conflict, Forbidden, NotSignedIn, ServiceError
 from moorage_service.identity import oauth
+from moorage_service.identity.audit import note_opened
 from moorage_service.identity.callers import Caller, RequireUser, identify, require_user
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import ClusterRow
@@ -100,6 +101,7 @@ async def forward_socket(
 
 def _passage(context: Context, caller: Caller, connection: HTTPConnection, cluster_id: str) -> Passage:
     upstream = upstream_of(context, caller, cluster_id)
+    note_opened(context, caller, cluster_id)
     return Passage(upstream, f"{PREFIX}/dashboards/{cluster_id}/", _watch(context, connection, cluster_id))
 
 

@@ -44,12 +44,13 @@ class Caller:
     token_hash: str | None = None  # of the workload's token that was sent
     hub_token: str | None = None  # to act at the hub as the user; only via session and hub
     address: str | None = None  # through our proxy; None: from this machine
+    why: str | None = None  # `?why=`: for the audit
 
 
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
     address = address_of(request, frozenset(context.settings.trusted_proxies))
-    caller = replace(_identify(context, request), address=address)
+    caller = replace(_identify(context, request), address=address, why=request.query_params.get("why"))
     logs.note(user=caller.user_id or caller.via, workload=caller.workload_id)
     return caller
 

@@ -4,10 +4,14 @@ A job runs as one user, with that user's secrets, uid and limits. So only they m
 pause, start and remove it, too. Members of the project see that it is there and what it does, not its runs.
 """
 
+from datetime import datetime
+from typing import Any
+
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from moorage_service.errors import Forbidden, NotFound
+from moorage_service.identity.audit import audit_others
 from moorage_service.identity.callers import Caller
 from moorage_service.projects.access import find_project
 from moorage_service.store.tables import JobRow, MemberRow, ProjectRow
@@ -30,6 +34,15 @@ def find_job_to_change(session: Session, caller: Caller, job_id: str) -> JobRow:
             "Promote the notebook under a name of your own."
         )
     return job
+
+
+def note_change(
+    session: Session, caller: Caller, job: JobRow, action: str, *, now: datetime,
+    before: dict[str, Any] | None = None, after: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """What an admin does about a job that runs as somebody else goes into the audit."""
+    facts = {"job": job.name, **(before or {})}
+    audit_others(session, caller, f"job.{action}", job.id, job.run_as, now=now, before=facts, after=after)
 
 
 def require_editor(session: Session, caller: Caller, job: JobRow) -> ProjectRow:

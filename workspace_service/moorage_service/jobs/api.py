@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse
 from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
 from moorage_service.content import grants
 from moorage_service.context import Context, Ctx
+from moorage_service.identity.audit import note_opened
 from moorage_service.identity.callers import Caller, RequireMember, RequireUser, RequireWorkload
 from moorage_service.identity.idempotency import IdempotencyKey
 from moorage_service.jobs import access, launch, operations, outputs, runs, schedules, views
@@ -131,6 +132,7 @@ def output(
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
     path = outputs.find(context.settings, run.workload_id, name)
+    note_opened(context, caller, run_id)
     if grants.is_elsewhere(context, caller):
         if name in outputs.PAGES:
             below = name if download is None else f"{name}?download"
@@ -151,6 +153,7 @@ def log(
     """What the run printed so far, while it runs, too: from a byte on, or its last bytes."""
     with context.database.read() as session:
         run = runs.find(session, caller, run_id)
+    note_opened(context, caller, run_id)
     kept = outputs.folder(context.settings, run.workload_id) / "run.log"
     path = kept if kept.is_file() else context.processes.log_path(run.workload_id, launch.ROLE)
     if last is not None:

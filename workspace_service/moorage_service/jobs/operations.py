@@ -155,6 +155,7 @@ def remove(context: Context, caller: Caller, job_id: str) -> None:
     with context.database.begin() as session:
         job = access.find_job_to_change(session, caller, job_id)
         now = context.clock()
+        access.note_change(session, caller, job, "remove", now=now, before={"schedule": job.schedule})
         for workload in going_on(session, job):
             lifecycle.ask_to_end(session, workload, now=now, reason="Its job was removed.", actor=caller.name)
         job.archived, job.schedule, job.next_fire_at = True, None, None

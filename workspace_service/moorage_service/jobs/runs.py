@@ -53,6 +53,7 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
         workload, run = new(session, job, version, now=context.clock(), trigger="manual", parameters=values)
         session.flush()
         session.add(run)
+        access.note_change(session, caller, job, "run", now=context.clock(), after={"run": workload.id})
         lifecycle.record(
             session, workload.id, "run.asked", "Asked for by hand.", now=context.clock(), actor=caller.name
         )

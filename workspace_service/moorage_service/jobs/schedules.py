@@ -43,9 +43,13 @@ def change(context: Context, caller: Caller, job_id: str, schedule: wire.Schedul
     """Puts or, with None, removes the schedule of a job that the caller may change."""
     with context.database.begin() as session:
         job = access.find_job_to_change(session, caller, job_id)
+        before = {"schedule": job.schedule}
         if schedule is None:
             job.schedule, job.next_fire_at = None, None
         else:
             access.require_editor(session, caller, job)
             put(context, job, schedule)
+        after = {"schedule": job.schedule}
+        if after != before:
+            access.note_change(session, caller, job, "schedule", now=context.clock(), before=before, after=after)
     context.wakeup.notify()

@@ -9,11 +9,11 @@ from moorage_service.context import Ctx
 from moorage_service.identity.callers import RequireUser
 from moorage_service.identity.idempotency import IdempotencyKey, recall, remember
 from moorage_service.identity.rates import Action
-from moorage_service.projects import builds, operations, secrets
+from moorage_service.projects import builds, operations, secrets, trail
 from moorage_service.projects.access import find_project, find_to_change, visible_projects
 from moorage_service.projects.bodies import ArchiveBody, TextBody
 from moorage_service.store.records import shown
-from moorage_service.store.tables import BuildRow
+from moorage_service.store.tables import BuildRow, ProjectRow
 
 router = APIRouter(tags=["projects"])
 Slug = Annotated[str, Path(max_length=80)]
@@ -85,6 +85,7 @@ def start_build(context: Ctx, caller: RequireUser, slug: Slug, key: IdempotencyK
         made = recall(session, user_id=caller.user_id, action=action, key=key)
         if made is None:
             made = builds.queue(session, project, requested_by=caller.user_id, now=context.clock()).id
+            trail.note(session, caller, project, "build", now=context.clock(), after={"build": made})
             remember(session, user_id=caller.user_id, action=action, key=key, result=made, clock=context.clock)
         answer = builds.to_wire(session, session.get_one(BuildRow, made))
     context.wakeup.notify()
@@ -109,7 +110,12 @@ def get_build(context: Ctx, caller: RequireUser, build_id: str) -> Build:
 def cancel_build(context: Ctx, caller: RequireUser, build_id: str) -> None:
     """Asks it to stop. One that has ended already: nothing."""
     with context.database.begin() as session:
-        runs = builds.cancel(builds.find(session, build_id, caller), now=context.clock())
+        row = builds.find(session, build_id, caller)
+        if row.state in builds.UNFINISHED:
+            project = session.get_one(ProjectRow, row.project_id)
+            before = {"build": build_id, "state": row.state}
+            trail.note(session, caller, project, "build-cancel", now=context.clock(), before=before)
+        runs = builds.cancel(row, now=context.clock())
     if runs:
         context.cancels.cancel(build_id)
 
@@ -141,6 +147,7 @@ def list_project_secrets(context: Ctx, caller: RequireUser, slug: Slug) -> list[
 def put_project_secret(context: Ctx, caller: RequireUser, slug: Slug, name: str, request: SecretRequest) -> None:
     with context.database.begin() as session:
         project = find_to_change(session, slug, user_id=caller.user_id, admin=caller.admin)
+        trail.note(session, caller, project, "secret", now=context.clock(), after={"name": name[:100]})
         secrets.put(session, context.vault, "project", project.id, name, request.value, now=context.clock())
 
 
@@ -148,6 +155,7 @@ def put_project_secret(context: Ctx, caller: RequireUser, slug: Slug, name: str,
 def remove_project_secret(context: Ctx, caller: RequireUser, slug: Slug, name: str) -> None:
     with context.database.begin() as session:
         project = find_to_change(session, slug, user_id=caller.user_id, admin=caller.admin)
+        trail.note(session, caller, project, "secret-remove", now=context.clock(), before={"name": name[:100]})
         secrets.remove(session, "project", project.id, name)
 
 

@@ -16,7 +16,7 @@ from moorage_service.identity.callers import Caller
 from moorage_service.identity.idempotency import recall, remember
 from moorage_service.identity.rates import Action
 from moorage_service.identity.users import user_named
-from moorage_service.projects import archive, builds, manifests
+from moorage_service.projects import archive, builds, manifests, trail
 from moorage_service.projects.access import find_project, find_to_change, role_of
 from moorage_service.store.tables import (
     EnvironmentRow,
@@ -119,6 +119,8 @@ def put_manifest(context: Context, slug: str, text: str, caller: Caller) -> None
         project = find_to_change(session, slug, user_id=caller.user_id, admin=caller.admin)
         if project.files != kept:
             raise Conflict(f"The files of project {slug!r} were changed at the same moment. Send moorage.yaml again.")
+        before, after = {"manifest": project.manifest}, {"manifest": text}
+        trail.note(session, caller, project, "manifest", now=context.clock(), before=before, after=after)
         project.manifest, project.name, project.files = text, manifest.name, files
 
 
@@ -140,6 +142,8 @@ def put_files(context: Context, slug: str, content: bytes, caller: Caller) -> No
         project = find_to_change(session, slug, user_id=caller.user_id, admin=caller.admin)
         if project.manifest != present:
             raise Conflict(f"moorage.yaml of project {slug!r} was changed at the same moment. Send the files again.")
+        before, after = {"files": project.files}, {"files": digest}
+        trail.note(session, caller, project, "files", now=context.clock(), before=before, after=after)
         project.files, project.manifest = digest, text
         project.name = manifests.check(context.settings, text).name
 
@@ -156,6 +160,8 @@ def remove(context: Context, slug: str, caller: Caller) -> None:
         if planned is not None:
             raise Conflict(f"Project {slug!r} still has the job {planned.name!r}. Delete its jobs first.")
         now = context.clock()
+        facts = {"name": project.name, "members": _members(session, project)}
+        trail.note(session, caller, project, "remove", now=now, at_least="owner", before=facts)
         stopped = builds.cancel_all(session, project, now=now)
         session.execute(delete(MemberRow).where(MemberRow.project_id == project.id))
         session.execute(delete(SecretRow).where(SecretRow.scope == "project", SecretRow.scope_id == project.id))
@@ -169,6 +175,11 @@ def set_member(context: Context, slug: str, name: str, role: str, caller: Caller
         project = find_project(session, slug, user_id=caller.user_id, admin=caller.admin, at_least="owner")
         user = user_named(session, name)
         row = session.get(MemberRow, (project.id, user.id))
+        before = {"user": name, "role": None if row is None else row.role}
+        after = {"user": name, "role": role}
+        if before != after:
+            now = context.clock()
+            trail.note(session, caller, project, "member", now=now, at_least="owner", before=before, after=after)
         if row is None:
             session.add(MemberRow(project_id=project.id, user_id=user.id, role=role))
             return
@@ -187,7 +198,19 @@ def remove_member(context: Context, slug: str, name: str, caller: Caller) -> Non
         if row is None:
             raise NotFound(f"{name!r} is not a member of project {slug!r}.", field="user")
         _keep_an_owner(session, project, row)
+        before, after = {"user": name, "role": row.role}, {"user": name, "role": None}
+        trail.note(session, caller, project, "member", now=context.clock(), at_least=needed, before=before, after=after)
         session.delete(row)
+
+
+def _members(session: Session, project: ProjectRow) -> dict[str, str]:
+    rows = session.execute(
+        select(UserRow.hub_name, MemberRow.role)
+        .join(UserRow, UserRow.id == MemberRow.user_id)
+        .where(MemberRow.project_id == project.id)
+        .order_by(UserRow.hub_name)
+    )
+    return {row.hub_name: row.role for row in rows}
 
 
 def _keep_an_owner(session: Session, project: ProjectRow, leaving: MemberRow) -> None:

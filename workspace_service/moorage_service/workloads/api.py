@@ -4,7 +4,6 @@ from fastapi import APIRouter
 
 from moorage.wire import Event, Workload, WorkloadKind
 from moorage_service.context import Ctx
-from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireUser
 from moorage_service.workloads import operations
 
@@ -39,17 +38,7 @@ def events(context: Ctx, caller: RequireUser, workload_id: str) -> list[Event]:
 def stop(context: Ctx, caller: RequireUser, workload_id: str, why: str | None = None) -> Workload:
     """Asks it to end. Ended already: nothing changes."""
     with context.database.begin() as session:
-        workload = operations.stop(session, caller, workload_id, now=context.clock())
-        if workload.owner_id != caller.user_id:
-            audit(
-                session,
-                caller,
-                "workload.stop",
-                workload.id,
-                after={"name": workload.name},
-                why=why,
-                now=context.clock(),
-            )
+        workload = operations.stop(session, caller, workload_id, now=context.clock(), why=why)
         answer = operations.to_wire(session, workload)
     context.wakeup.notify()
     return answer

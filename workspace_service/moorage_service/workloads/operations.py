@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from moorage.wire import Event, Phase, Workload, WorkloadKind
 from moorage_service.clock import optional_text, to_text
 from moorage_service.errors import NotFound
+from moorage_service.identity.audit import audit_others
 from moorage_service.identity.callers import Caller
 from moorage_service.ledger.resources import from_units
 from moorage_service.store.records import ODD
@@ -101,9 +102,15 @@ def list_workloads(
     return list(session.scalars(query))
 
 
-def stop(session: Session, caller: Caller, workload_id: str, *, now: datetime) -> WorkloadRow:
+def stop(session: Session, caller: Caller, workload_id: str, *, now: datetime, why: str | None = None) -> WorkloadRow:
     """Asks the caller's workload (any, for an admin) to end; what it holds is released once it is gone."""
     workload = find_own(session, caller, workload_id)
     reason = "Stopped by its owner." if caller.user_id == workload.owner_id else f"Stopped by the admin {caller.name}."
+    if workload.target == "running" and workload.ended_at is None:
+        before = {"kind": workload.kind, "name": workload.name, "phase": workload.phase}
+        after = {"phase": Phase.STOPPING.value}
+        audit_others(
+            session, caller, "workload.stop", workload.id, workload.owner_id, now=now, before=before, after=after, why=why
+        )  # fmt: skip
     lifecycle.ask_to_end(session, workload, now=now, reason=reason, actor=caller.name)
     return workload
