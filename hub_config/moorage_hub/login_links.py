@@ -1,5 +1,6 @@
 """One-time login links: a secret in a link, its hash in a private file that is removed by the first who uses it."""
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -39,5 +40,8 @@ class LoginLinks:
 
     def _remove_expired(self) -> None:
         for path in self._folder.iterdir():
-            if not path.name.startswith(".") and json.loads(path.read_text())["expires"] < time.time():
-                path.unlink(missing_ok=True)
+            if path.name.startswith("."):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # used in this moment
+                if json.loads(path.read_text())["expires"] < time.time():
+                    path.unlink()
