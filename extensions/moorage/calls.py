@@ -49,6 +49,12 @@ def my_usage(project: str | None = None) -> Call[wire.Usage]:
     return Call(method="GET", path="/me/usage", params=_params(project=project), read=reading(wire.Usage))
 
 
+def my_use(resource: str = "cpu", by: str = "project", days: int = 7, timezone: str = "UTC") -> Call[wire.Use]:
+    """What I held over time, by project or kind."""
+    params = _params(resource=resource, by=by, days=days, timezone=timezone)
+    return Call(method="GET", path="/me/use", params=params, read=reading(wire.Use))
+
+
 def my_secrets() -> Call[list[wire.Secret]]:
     return Call(method="GET", path="/me/secrets", read=reading(list[wire.Secret]))
 
@@ -353,6 +359,17 @@ def usage() -> Call[wire.Usage]:
     return Call(method="GET", path="/usage", read=reading(wire.Usage))
 
 
+def use(resource: str = "cpu", by: str = "user", days: int = 7, timezone: str = "UTC") -> Call[wire.Use]:
+    """What everybody held over time, by user, project or kind."""
+    params = _params(resource=resource, by=by, days=days, timezone=timezone)
+    return Call(method="GET", path="/use", params=params, read=reading(wire.Use))
+
+
+def as_csv(asked: Call[Any]) -> Call[str]:
+    """The same question, answered as CSV: of `use`, `my_use` and `audit`."""
+    return Call(method=asked.method, path=asked.path, params={**asked.params, "format": "csv"}, read=read_text)
+
+
 def users() -> Call[list[wire.User]]:
     return Call(method="GET", path="/users", read=reading(list[wire.User]))
 
@@ -368,7 +385,9 @@ def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
 def sign_out(name: str, why: str | None = None) -> Call[None]:
     """Ends all of a user's sessions; one that is out already is no error."""
     path = f"/users/{_q(name)}/sign-out"
-    return Call(method="POST", path=path, content=json_body({"why": why}), content_type=JSON, key=new_key(), read=read_nothing)
+    return Call(
+        method="POST", path=path, content=json_body({"why": why}), content_type=JSON, key=new_key(), read=read_nothing
+    )
 
 
 def audit(most: int = 200) -> Call[list[dict[str, Any]]]:

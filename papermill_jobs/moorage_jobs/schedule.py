@@ -107,7 +107,7 @@ def parse(cron: str, timezone: str = "UTC") -> Timetable:
             f"{_RANGES.get(part, 'Look at the five fields again.')}",
             field="cron",
         ) from None
-    return Timetable(expression, _zone(timezone))
+    return Timetable(expression, zone_named(timezone))
 
 
 _RANGES = {
@@ -125,7 +125,8 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _zone(name: str) -> ZoneInfo:
+def zone_named(name: str) -> ZoneInfo:
+    """Raises ScheduleError (field `timezone`) for a name that is no time zone's."""
     if name not in _zones():
         near = [zone for zone in sorted(_zones()) if name.strip().lower() in zone.lower()][:3] if name.strip() else []
         hint = f" Did you mean {' or '.join(near)}?" if near else " Give a name such as Europe/Berlin or UTC."

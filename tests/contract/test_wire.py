@@ -82,6 +82,7 @@ MANIFEST = "name: theirs\npython: '3.11'\npackages: []\n"
 SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("me", "user", lambda w, s: calls.me()),
     ("my_usage", "user", lambda w, s: calls.my_usage("adas")),
+    ("my_use", "user", lambda w, s: calls.my_use("memory", "kind", 1, "Europe/Berlin")),
     ("set_my_secret", "user", lambda w, s: calls.set_my_secret("TOKEN", "x")),
     ("my_secrets", "user", lambda w, s: calls.my_secrets()),
     ("remove_my_secret", "user", lambda w, s: calls.remove_my_secret("TOKEN")),
@@ -103,6 +104,7 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("start_notebook", "user", lambda w, s: calls.start_notebook("starter", SIZE)),
     ("admit_notebook", "hub", lambda w, s: calls.admit_notebook(FOR_BOB)),
     ("observe_notebook", "hub", lambda w, s: calls.observe_notebook(s["admit_notebook"].workload_id, GONE)),
+    ("forget_notebook", "hub", lambda w, s: calls.forget_notebook(wire.NotebookForgotten(user="bob", project="starter"))),
     ("notebooks", "user", lambda w, s: calls.notebooks()),
     ("notebook", "user", lambda w, s: calls.notebook(w.notebook)),
     ("cluster_options", "user", lambda w, s: calls.cluster_options("starter")),
@@ -133,8 +135,11 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("limits", "admin", lambda w, s: calls.limits()),
     ("remove_limit", "admin", lambda w, s: calls.remove_limit(s["create_limit"].id, "enough")),
     ("usage", "admin", lambda w, s: calls.usage()),
+    ("use", "admin", lambda w, s: calls.use("cpu", "user", 30)),
+    ("as_csv", "admin", lambda w, s: calls.as_csv(calls.use())),
     ("users", "admin", lambda w, s: calls.users()),
     ("change_user", "admin", lambda w, s: calls.change_user("bob", {"active": True})),
+    ("sign_out", "admin", lambda w, s: calls.sign_out("bob", "a lost laptop")),
     ("audit", "admin", lambda w, s: calls.audit(10)),
     ("health", "admin", lambda w, s: calls.health()),
     ("cancel_run", "user", lambda w, s: calls.cancel_run(w.run)),
@@ -175,7 +180,10 @@ def test_the_service_takes_what_the_client_sends_and_the_client_reads_what_it_an
     assert answers["run_output"] == NOTEBOOK
     assert answers["set_limit"].text == "each user may hold at most 7 cpu at once"
     assert {each.owner for each in answers["usage"].workloads} == {"ada", "bob"}
-    assert answers["audit"][0]["action"] == "user.change"
+    assert answers["my_use"].unit == "GiB-hours"
+    assert {line.name for line in answers["use"].lines} == {"ada", "bob"}
+    assert answers["as_csv"].startswith("begin,end,user,resource,amount,unit")
+    assert [each["action"] for each in answers["audit"][:2]] == ["user.sign-out", "user.change"]
 
 
 def test_a_refusal_arrives_as_the_clients_error_with_its_parts(parties: Parties) -> None:

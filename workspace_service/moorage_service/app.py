@@ -36,6 +36,7 @@ from moorage_service.reconciler.loop import Reconciler, Step, Survey, make_recon
 from moorage_service.reconciler.orphans import Orphans
 from moorage_service.recovery.settle import settle
 from moorage_service.settings import PREFIX
+from moorage_service.use import api as use_api
 from moorage_service.watch import api as watch_api
 from moorage_service.watch.requests import WatchRequests
 from moorage_service.workloads import api as workloads_api
@@ -50,6 +51,7 @@ ROUTERS: list[APIRouter] = [
     ledger_api.router,
     notebooks_api.router,
     projects_api.router,
+    use_api.router,
     watch_api.router,
     workloads_api.router,
 ]

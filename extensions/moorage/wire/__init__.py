@@ -39,6 +39,7 @@ from moorage.wire.jobs import (
 from moorage.wire.limits import Holder, Limit, LimitRequest, Refusal, Remaining, Usage
 from moorage.wire.people import Me, Member, MemberRequest, Secret, SecretRequest, User
 from moorage.wire.projects import Build, Environment, Project, ProjectRequest
+from moorage.wire.use import Use, UseLine
 from moorage.wire.workloads import (
     Event,
     Notebook,
@@ -58,6 +59,6 @@ __all__ = [
     "Job", "JobVersion", "Limit", "LimitRequest", "Loop", "Me", "Member", "MemberRequest", "Notebook",
     "NotebookAdmission", "NotebookForgotten", "NotebookObservation", "NotebookRequest", "Parameter", "Part", "Phase",
     "Project", "ProjectRequest", "PromoteRequest", "Refusal", "Remaining", "Run", "RunProgress", "RunRequest",
-    "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "User", "WorkerReport",
-    "Workload", "WorkloadKind",
+    "Schedule", "SchedulePreview", "Secret", "SecretRequest", "Size", "SnapshotFile", "Usage", "Use", "UseLine", "User",
+    "WorkerReport", "Workload", "WorkloadKind",
 ]  # fmt: skip
