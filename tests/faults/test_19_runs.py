@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 from sqlalchemy import select
 
 from moorage.wire import Phase
+from moorage_service.identity.tokens import issue_token
+from moorage_service.settings import PREFIX
 from moorage_service.store.tables import EventRow, ReservationRow, WorkloadRow
 from moorage_spawners.launch import Observation
 from moorage_spawners.shim import tree
@@ -301,6 +304,52 @@ def test_a_start_that_the_disk_does_not_take_is_given_up_in_words(
     (installation.state / "scratch" / "fills-it").unlink()
     check(installation)
     report(19, store="no room to start", given_up_in_words=1)
+
+
+def test_an_upload_that_is_cut_off_leaves_the_earlier_output(runs: Runs, report: Report) -> None:
+    installation = runs.installation
+    go = installation.state / "homes" / "go-cut"
+    service = installation.start()
+    run_id = runs.start(does(until=str(go)))
+    runs.until(run_id, lambda run: run["phase"] == "running", "running")
+    with installation.context() as context, context.database.begin() as session:
+        token = issue_token(session, session.get_one(WorkloadRow, run_id))
+    path = f"{PREFIX}/api/v1/runs/{run_id}/outputs/notebook.ipynb"
+    head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as sent:
+        sent.sendall(f"{head}Content-Length: 5\r\n\r\nwhole".encode())
+        assert b" 204 " in sent.recv(1000)
+    outputs = installation.state / "outputs" / run_id
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as cut:
+        cut.sendall(f"{head}Content-Length: 100000\r\n\r\n{'x' * 50000}".encode())
+        eventually(lambda: any(path.name.startswith(".") for path in outputs.iterdir()), what="the half that arrived")
+    eventually(lambda: [path.name for path in outputs.iterdir()] == ["notebook.ipynb"], what="no half of it")
+    assert (outputs / "notebook.ipynb").read_text() == "whole"
+    go.touch()
+    assert runs.end(run_id)["phase"] == "succeeded"
+    check(installation)
+    report(19, uploads_cut_off=1, halves_kept=0)
+
+
+def test_a_promotion_that_the_disk_does_not_take_is_refused_in_words(
+    runs: Runs, small: Callable[[str, str], Path], report: Report
+) -> None:
+    installation = runs.installation
+    installation.start()
+    request = promotion(notebook("print(1)"), name="too much", helper=f"# {'x' * 300_000}")
+    refused = []
+    for options in ("size=64k", "ro"):
+        small("snapshots", options)
+        with installation.api() as http:
+            answer = http.post("/jobs", json=request)
+            refused.append((answer.status_code, answer.json()["code"]))
+            assert all(job["name"] != "too much" for job in http.get("/jobs").json())
+    assert refused == [(503, "disk_full")] * 2
+    small("snapshots", "rw,size=10m")
+    with installation.api() as http:
+        assert http.post("/jobs", json=request).status_code == 201
+    check(installation)
+    report(19, promotions_refused_in_words=2, half_made=0)
 
 
 def test_a_run_without_its_notebook_is_no_success(runs: Runs, report: Report) -> None:

@@ -1,10 +1,12 @@
 """Jobs, schedules and runs over HTTP."""
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from starlette.requests import ClientDisconnect
 
 from moorage.wire import Inspection, Job, PromoteRequest, Run, RunProgress, RunRequest, Schedule, SchedulePreview
 from moorage_service.content import grants
@@ -16,6 +18,7 @@ from moorage_service.jobs import access, launch, operations, outputs, runs, sche
 from moorage_service.projects.access import find_project
 from moorage_service.store.records import reading, shown
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["jobs"])
 _Most = Annotated[int, Query(ge=1, le=500)]
 _OUTPUTS: dict[int | str, dict[str, Any]] = {
@@ -57,7 +60,9 @@ def list_jobs(context: Ctx, caller: RequireUser, project: str | None = None) -> 
         if project is not None:
             found = find_project(session, project, user_id=caller.user_id, admin=caller.admin)
         rows = access.visible_jobs(session, caller, found)
-        return shown(rows, lambda row: views.job_view(session, context.settings, caller, row), lambda row: f"jobs/{row.id}")
+        return shown(
+            rows, lambda row: views.job_view(session, context.settings, caller, row), lambda row: f"jobs/{row.id}"
+        )
 
 
 @router.get("/jobs/{job_id}")
@@ -101,7 +106,9 @@ def runs_of_job(context: Ctx, caller: RequireUser, job_id: str, most: _Most = 10
     with context.database.read() as session:
         job = access.find_job(session, caller, job_id)
         rows = runs.listed(session, caller, job=job, most=most)
-        return shown(rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}")
+        return shown(
+            rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}"
+        )
 
 
 @router.get("/runs")
@@ -109,7 +116,9 @@ def list_runs(context: Ctx, caller: RequireUser, project: str | None = None, mos
     """My runs, newest first."""
     with context.database.read() as session:
         rows = runs.listed(session, caller, project=project, most=most)
-        return shown(rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}")
+        return shown(
+            rows, lambda row: views.run_view(session, context.settings, row), lambda row: f"runs/{row.workload_id}"
+        )
 
 
 @router.get("/runs/{run_id}")
@@ -176,5 +185,7 @@ async def upload(context: Ctx, caller: RequireWorkload, run_id: str, name: str, 
         async for piece in request.stream():
             await run_in_threadpool(arriving.write, piece)
         await run_in_threadpool(arriving.finish)
+    except ClientDisconnect:  # its runner was killed, or tries again: the earlier output stays
+        logger.info("the upload of %s by %s was cut off", name, run_id)
     finally:
         await run_in_threadpool(arriving.abandon)
