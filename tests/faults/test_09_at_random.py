@@ -22,6 +22,7 @@ from tests.faults.installation import Installation
 from tests.faults.services import Service
 from tests.waiting import eventually
 
+SEEDS = 10 if Scale.from_environment().full else 1
 PEOPLE = ("ada", "bob", "root")
 DONE = {200, 201, 202, 204}
 REFUSED = {409}  # by a limit, or a name that is taken
@@ -78,12 +79,10 @@ class Mix:
         assert answer.status_code in DONE | REFUSED, answer.text
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(SEEDS))
 def test_no_mix_of_creates_stops_and_limits_holds_too_much(
     installation: Installation, scale: Scale, report: Report, number: int
 ) -> None:
-    if number >= (10 if scale.full else 1):
-        pytest.skip("make faults tries ten seeds")
     seed = int(os.environ.get("MOORAGE_FAULTS_SEED") or 4000 + number)
     service = installation.start(MOORAGE_SERVICE_ADMISSION_LEASE_S="2")
     mix = Mix(installation, service, seed)

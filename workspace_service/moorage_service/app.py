@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from moorage.wire import WorkloadKind
 from moorage_images.schema import published
 from moorage_service import __version__, errors, quarantine
+from moorage_service.admin import api as admin_api
 from moorage_service.bodies import LimitBodies
 from moorage_service.clusters import api as clusters_api
 from moorage_service.clusters import dashboards, leftovers
@@ -45,6 +46,7 @@ from moorage_service.workloads import log_bounds
 API = f"{PREFIX}/api/v1"
 
 ROUTERS: list[APIRouter] = [
+    admin_api.router,
     clusters_api.router,
     identity_api.router,
     jobs_api.router,

@@ -10,6 +10,7 @@ from moorage_service.admin import copies, rotate
 from moorage_service.admin.options import State
 
 SOUND, FOUND, BLIND = 0, 1, 2
+MOST_REPAIRS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -44,8 +45,13 @@ def check(
     try:
         with opened(state_folder(state)) as context:
             outcome = checks.examine(context, patience_s=patience)
-            done = mend(context, outcome.findings) if repair else []
-            if done:
+            done: list[str] = []
+            # What was ended leaves things behind that can be removed only afterwards.
+            for _ in range(MOST_REPAIRS if repair else 0):
+                mended = mend(context, outcome.findings)
+                if not mended:
+                    break
+                done += mended
                 outcome = checks.examine(context, patience_s=patience)
     except (AdminError, SQLAlchemyError, OSError) as error:
         now.fail(MoorageError(f"It could not be checked. {error}", code="admin.unchecked"))

@@ -164,7 +164,11 @@ def held_while_alive(facts: Facts) -> Iterator[Finding]:
         late = max((_end_of(seen) for seen in facts.processes.get(workload_id, ())), default=held.released_at)
         if (late - held.released_at).total_seconds() > CLOCKS_S:
             what = f"{workload_id} gave back what it held before its last process had ended ({late:%H:%M:%S} UTC)."
-            yield Finding(invariant="I4", code="held.before_gone", subject=workload_id, what=what, remedy=LOG)
+            remedy = "It is over. Find out from the log how it came about; `--repair` removes what reminds of it."
+            yield Finding(
+                invariant="I4", code="held.before_gone", subject=workload_id, what=what, remedy=remedy,
+                repairable=not running,
+            )  # fmt: skip
     for row in facts.live:
         if row.phase != Phase.QUEUED.value and row.id not in facts.reservations:
             what = f"The {row.kind} {row.name!r} ({row.id}) is {row.phase} and holds nothing: nobody is charged for it."

@@ -52,6 +52,14 @@ def _remove_scratch(context: Context, finding: Finding) -> str | None:
     return _note(context, finding, None, f"The working folder {path} is removed.")
 
 
+def _forget(context: Context, finding: Finding) -> str | None:
+    workload_id = finding.subject
+    if not _ended(context, workload_id) or not all(seen.gone for seen in context.processes.observe(workload_id)):
+        return None
+    context.processes.forget(workload_id)
+    return _note(context, finding, workload_id, f"{finding.what} The records of its processes are removed.")
+
+
 def _give_back(context: Context, finding: Finding) -> str | None:
     workload_id = finding.subject
     if not _ended(context, workload_id) or not all(seen.gone for seen in context.processes.observe(workload_id)):
@@ -89,6 +97,7 @@ REPAIRS: dict[str, Callable[[Context, Finding], str | None]] = {
     "orphan.ports": _free_ports,
     "orphan.token": _drop_token,
     "held.after_end": _give_back,
+    "held.before_gone": _forget,
 }
 
 

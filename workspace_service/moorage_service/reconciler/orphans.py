@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import select
 
+from moorage.wire import WorkloadKind
+from moorage_service.clusters.operations import platform_of
 from moorage_service.context import Context
 from moorage_service.recovery import settle
 from moorage_service.store.tables import WorkloadRow
@@ -18,6 +20,7 @@ from moorage_spawners.launch import Observation
 
 log = logging.getLogger(__name__)
 NAME = "sweep leftovers"
+TIDY_S = 30.0  # by then whoever ended it has removed what it left
 
 
 class Orphans:
@@ -43,12 +46,26 @@ class Orphans:
         for seen in self._context.processes.observe_all():
             found.setdefault(seen.workload_id, []).append(seen)
         with self._context.database.read() as session:
-            rows = session.execute(select(WorkloadRow.id, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found)))
-            known = {row.id: row.ended_at for row in rows}
+            rows = session.execute(
+                select(WorkloadRow.id, WorkloadRow.kind, WorkloadRow.ended_at).where(WorkloadRow.id.in_(found))
+            )
+            known = {row.id: row for row in rows}
         for workload_id, observed in found.items():
-            if known.get(workload_id) is not None and not all(seen.gone for seen in observed):
+            row = known.get(workload_id)
+            if row is None or row.ended_at is None:
+                continue
+            if not all(seen.gone for seen in observed):
                 self._end(workload_id)
+            elif (self._context.clock() - row.ended_at).total_seconds() > TIDY_S:
+                self._tidy(workload_id, row.kind)
         settle.settle_unknown(self._context, [workload_id for workload_id in found if workload_id not in known])
+
+    def _tidy(self, workload_id: str, kind: str) -> None:
+        """What its end would have removed, had nobody killed the service in the middle of it."""
+        if kind == WorkloadKind.CLUSTER.value:
+            platform_of(self._context).clear(workload_id)
+        else:
+            self._context.processes.forget(workload_id)
 
     def _end(self, workload_id: str) -> None:
         if all(seen.gone for seen in self._context.processes.observe(workload_id)):
