@@ -80,7 +80,8 @@ def refused_in_the_one_format(status: int, content_type: str, text: str, told: s
 
 
 def test_a_fuzzer_of_the_schema_finds_no_server_error_and_nothing_undocumented(callers: Callers) -> None:
-    schema = schemathesis.openapi.from_asgi(f"{API}/openapi.json", callers.client.app)
+    origin = str(callers.client.base_url.copy_with(path="/"))
+    schema = schemathesis.openapi.from_dict(callers.client.get("/api/v1/openapi.json").json())
     found = [each.ok() for each in schema.get_all_operations() if isinstance(each, Ok)]
     assert len(found) > 50
     app: Any = callers.client.app
@@ -91,10 +92,10 @@ def test_a_fuzzer_of_the_schema_finds_no_server_error_and_nothing_undocumented(c
             generation_mode=GenerationMode.NEGATIVE
         )
 
-        @examples(4)
+        @examples(2)
         @given(case=cases, who=st.sampled_from(sorted(callers.headers)))
         def ask(case: Case[Any], who: str) -> None:
-            answer = case.call(session=session, headers=callers.headers[who], allow_redirects=False)
+            answer = case.call(origin, session=session, headers=callers.headers[who], allow_redirects=False)
             told = f"{who}: {case.as_curl_command()}\n{answer.status_code} {answer.text[:500]}"
             case.validate_response(answer, checks=CHECKS)
             refused_in_the_one_format(
@@ -132,8 +133,8 @@ BODIES_THAT_ARE_NONE: dict[str, tuple[str, bytes]] = {
     "nothing": ("application/json", b""),
 }
 ODD_PARTS = (
-    "%00", "%2F", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..", "%5c..%5c", "%ff%fe", "%ed%a0%80", "%0d%0aSet-Cookie:%20a=b", "a;b=c", "%25%30%30",
-    "9" * 400, "%F0%9F%92%A9", "'%20OR%201=1--", "{{7*7}}", "%3Cscript%3E", "-", "*", "null",
+    "%00", "%2F", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..", "%5c..%5c", "%ff%fe", "%ed%a0%80", "%0d%0aSet-Cookie:%20a=b", "a;b=c",
+    "%25%30%30", "9" * 400, "%F0%9F%92%A9", "'%20OR%201=1--", "{{7*7}}", "%3Cscript%3E", "-", "*", "null",
 )  # fmt: skip
 ODD_HEADERS: tuple[Headers, ...] = (
     {"Authorization": "Bearer " + "x" * 60_000},
