@@ -1,14 +1,14 @@
-"""How often a sign-in may be tried: by one address, and by one address under one name. In the hub's memory.
+"""How often a sign-in may fail: from one address, and from one address under one name. In the hub's memory.
 
-Not by name alone: whoever knows a name could shut its owner out. A password costs some work to check, so what is refused here is
-refused before any of it is done.
+Not by name alone: whoever knows a name could shut its owner out. Not by address alone: an office comes through one, and everybody signs in
+at nine. A password costs some work to check, so what is refused here is refused before any of it is done.
 """
 
 import math
 import time
 from typing import Any
 
-from limits import parse_many
+from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from tornado import web
@@ -30,22 +30,35 @@ class Attempts:
     """`rate` as "10 per minute; 100 per hour"; empty: as many as anybody likes."""
 
     def __init__(self, rate: str) -> None:
-        own = parse_many(rate) if rate else []
-        self._items = [(item, type(item)(item.amount * FROM_AN_ADDRESS, item.multiples)) for item in own]
+        self._of_a_name = parse_many(rate) if rate else []
+        self._of_an_address = [type(item)(item.amount * FROM_AN_ADDRESS, item.multiples) for item in self._of_a_name]
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def count(self, address: str, name: str = "") -> None:
-        """Raises TooManyAttempts. Of a long name the beginning counts: the memory is bounded."""
-        for own, of_the_address in self._items:
-            for item, key in ((own, f"{address} {name[:64]}"), (of_the_address, address)):
-                if not self._limiter.hit(item, key):
-                    free_at = self._limiter.get_window_stats(item, key).reset_time
-                    raise TooManyAttempts(max(1, math.ceil(free_at - time.time())))
+    def begin(self, address: str, name: str) -> None:
+        """Raises TooManyAttempts. Counted under the name until `succeeded`. Of a long name the beginning counts: memory is bounded."""
+        for item in self._of_an_address:
+            if not self._limiter.test(item, address):
+                raise self._refusal(item, address)
+        for item in self._of_a_name if name else []:
+            if not self._limiter.hit(item, _key(address, name)):
+                raise self._refusal(item, _key(address, name))
 
-    def forgive(self, address: str, name: str) -> None:
+    def failed(self, address: str) -> None:
+        for item in self._of_an_address:
+            self._limiter.hit(item, address)
+
+    def succeeded(self, address: str, name: str) -> None:
         """It was the user: what they tried under this name does not count any more."""
-        for own, _ in self._items:
-            self._limiter.clear(own, f"{address} {name[:64]}")
+        for item in self._of_a_name:
+            self._limiter.clear(item, _key(address, name))
+
+    def _refusal(self, item: RateLimitItem, key: str) -> TooManyAttempts:
+        free_at = self._limiter.get_window_stats(item, key).reset_time
+        return TooManyAttempts(max(1, math.ceil(free_at - time.time())))
+
+
+def _key(address: str, name: str) -> str:
+    return f"{address} {name[:64]}"
 
 
 def address_of(handler: Any) -> str:

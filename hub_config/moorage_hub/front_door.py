@@ -24,10 +24,15 @@ class FrontDoor(Authenticator):  # type: ignore[misc]  # jupyterhub carries no t
         if any(len(str((data or {}).get(field) or "")) > longest for field, longest in LONGEST.items()):
             return None
         address, name = address_of(handler), str((data or {}).get("username") or "")
-        self._attempts.count(address, name)
-        found = await super().get_authenticated_user(handler, data)
-        if found:
-            self._attempts.forgive(address, name)
+        self._attempts.begin(address, name)
+        found = None
+        try:
+            found = await super().get_authenticated_user(handler, data)
+        finally:
+            if found:
+                self._attempts.succeeded(address, name)
+            else:
+                self._attempts.failed(address)
         return found
 
     def get_handlers(self, app: Any) -> list[tuple[str, type]]:

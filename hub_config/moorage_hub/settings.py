@@ -72,7 +72,7 @@ class HubSettings(BaseSettings):
     )
     sign_in_rate: str = Field(
         "10 per minute; 100 per hour",
-        description="How often one address may try to sign in under one name; it may five times as often in all. Without a limit when empty.",
+        description="How often a sign-in may fail from one address under one name; five times as often in all. Without a limit when empty.",
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 
 from moorage_service.context import Context, Ctx
-from moorage_service.errors import BadRequest, NotSignedIn
+from moorage_service.errors import BadRequest, Conflict, NotSignedIn
 from moorage_service.identity import sessions
 from moorage_service.identity.rates import Action, address_of
 from moorage_service.identity.users import sign_in
@@ -38,6 +38,16 @@ def to_sign_in(context: Context, after: str) -> RedirectResponse:
     return response
 
 
+def _exchange(context: Context, code: str, address: str) -> str:
+    """Who guesses codes is stopped; who has one comes in, however many come from the same address."""
+    context.rates.check(Action.SIGN_IN, address=address)
+    try:
+        return context.hub.exchange_code(code, client_id=CLIENT_ID, redirect_uri=redirect_uri())
+    except Conflict:
+        context.rates.count(Action.SIGN_IN, address=address)
+        raise
+
+
 @router.get("/oauth_callback")
 def callback(context: Ctx, request: Request, code: str = "", state: str = "", error: str = "") -> RedirectResponse:
     if error:
@@ -48,10 +58,7 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
             field="state",
         )
-    context.rates.count(
-        Action.SIGN_IN, address=address_of(request, frozenset(context.settings.trusted_proxies)) or "of this machine"
-    )
-    token = context.hub.exchange_code(code, client_id=CLIENT_ID, redirect_uri=redirect_uri())
+    token = _exchange(context, code, address_of(request, frozenset(context.settings.trusted_proxies)) or "this machine")
     known = context.hub.user_for_token(token)
     if known is None:
         raise NotSignedIn("The hub does not know the token it has just given. Open the portal again.")

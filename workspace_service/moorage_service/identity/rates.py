@@ -38,7 +38,7 @@ WORDS = {
     Action.PROMOTE: "Notebooks may be promoted",
     Action.BUILD: "Environments may be built",
     Action.TICKET: "Dashboards and outputs may be opened",
-    Action.SIGN_IN: "Sign-ins may be tried",
+    Action.SIGN_IN: "Sign-ins may fail",
 }
 
 
@@ -55,9 +55,9 @@ class RateLimits:
             if not self._limiter.hit(item, action.value, key):
                 raise self._refusal(action, key, item, whose)
 
-    def check(self, action: Action, *, user_id: str) -> None:
-        """As `count`, and counts nothing: for where the same thing is counted later."""
-        for key, item, whose in self._applying(action, user_id, None):
+    def check(self, action: Action, *, user_id: str | None = None, address: str | None = None) -> None:
+        """As `count`, and counts nothing: for where it is counted later, or only when it fails."""
+        for key, item, whose in self._applying(action, user_id, address):
             if not self._limiter.test(item, action.value, key):
                 raise self._refusal(action, key, item, whose)
 
