@@ -21,6 +21,7 @@ from moorage_service.clusters.operations import credentials_of
 from moorage_service.context import Context
 from moorage_service.identity.vault import Vault
 from moorage_service.recovery import cards, rotation
+from moorage_service.recovery.rows import to_values
 from moorage_service.store.tables import ClusterRow, SecretRow
 from tests.faults.checking import check
 from tests.faults.figures import Report, Scale
@@ -81,7 +82,7 @@ def sealed_values(context: Context, cluster: str) -> list[bytes]:
     card = cards.cards_of(context).read(cluster, cards.NAME)
     assert card is not None
     (row,) = card["rows"]["clusters"]
-    return [*found, cards.to_values(ClusterRow, row)["sealed"]]
+    return [*found, to_values(ClusterRow, row)["sealed"]]
 
 
 def test_the_vaults_key_is_changed_under_secrets_and_clusters_in_use(

@@ -10,6 +10,7 @@ from moorage.wire import Phase
 from moorage_service.app import create_app
 from moorage_service.context import Context
 from moorage_service.identity import users
+from moorage_service.identity.homes import ensure_home
 from moorage_service.jobs.execution import step as step_run
 from moorage_service.recovery.settle import settle, unknown
 from moorage_service.settings import PREFIX
@@ -179,3 +180,28 @@ def test_a_uid_that_owns_a_home_is_never_given_again(context: Context, clock: Fa
     with context.database.begin() as session:
         made = users.ensure_user(session, context.settings, name="ada", admin=False, groups=(), clock=clock)
         assert made.uid == context.settings.uid_first + 5
+
+
+def test_a_user_of_whom_nothing_runs_comes_back_to_their_own_home(town: Town) -> None:
+    with town.context.database.read() as session:
+        bob = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
+    ensure_home(town.context.settings, bob)
+    with town.context.database.begin() as session:
+        users.set_active(session, session.get_one(UserRow, bob.id), False, now=town.context.clock())
+    settle(town.context)  # as at any start: what was changed since the home was made is written down
+    town.lose_the_store()
+    settle(town.context)
+    with town.context.database.read() as session:
+        back = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
+    assert (back.id, back.uid, back.active) == (bob.id, bob.uid, False)
+    assert "bob" in town.audit()["user.known_again"]
+
+
+def test_nothing_that_lies_beside_the_records_shows_a_secret(town: Town) -> None:
+    secret = [headers["Authorization"].removeprefix("Bearer ") for headers in (town.token, town.agent, town.run_token)]
+    written = [path.read_bytes() for path in (town.context.settings.state / "workloads").rglob("*.json")]
+    assert len(written) > 5
+    for path in (town.context.settings.state / "workloads").glob("*/service.json"):
+        assert path.stat().st_mode & 0o077 == 0
+    for each in secret:
+        assert not any(each.encode() in content for content in written)

@@ -16,6 +16,7 @@ from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
 from moorage_service.projects.access import find_project
+from moorage_service.recovery import owners
 from moorage_service.store.records import shown
 from moorage_service.store.tables import AuditRow, UserRow
 from moorage_service.walls import extend_wall
@@ -71,6 +72,7 @@ def change_user(context: Ctx, caller: RequireAdmin, name: str, change: UserPatch
         after = {"uid": user.uid, "active": user.active}
         audit(session, caller, "user.change", name, before=before, after=after, why=change.why, now=context.clock())
         answer = users.to_wire(user)
+    owners.keep(context.settings.state, user)
     extend_wall(context)
     if before["active"] and not after["active"]:
         sign_outs.at_the_hub(context, name)

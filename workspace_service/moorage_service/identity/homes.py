@@ -11,6 +11,7 @@ from pathlib import Path
 
 from moorage_service.errors import Conflict
 from moorage_service.identity.users import gid_of, home_of
+from moorage_service.recovery import owners
 from moorage_service.settings import Settings
 from moorage_service.store.tables import UserRow
 
@@ -33,6 +34,7 @@ def ensure_home(settings: Settings, user: UserRow) -> Path:
         _ensure(home, user.uid, gid)
     except OSError as error:
         raise HomeUnusable(f"Your home folder {home} can't be made ready ({error.strerror}). Ask an admin.") from error
+    owners.keep(settings.state, user)
     return home
 
 

@@ -1,5 +1,6 @@
 """Users: rows of ours, found by the hub's name; uids and homes on one machine."""
 
+import contextlib
 import os
 import pwd
 from datetime import datetime
@@ -98,8 +99,11 @@ def _next_uid(session: Session, settings: Settings) -> int:
 
 
 def _owners_of_homes(settings: Settings) -> list[int]:
-    with os.scandir(settings.state / "homes") as entries:
-        return [entry.stat(follow_symlinks=False).st_uid for entry in entries]
+    found = []
+    for path in (settings.state / "homes").iterdir():
+        with contextlib.suppress(OSError):  # a link that leads nowhere
+            found.append(path.stat().st_uid)
+    return found
 
 
 def _account(uid: int) -> pwd.struct_passwd | None:

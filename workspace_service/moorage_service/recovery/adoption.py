@@ -21,6 +21,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.limits import standings
 from moorage_service.ledger.resources import in_words
 from moorage_service.recovery import cards
+from moorage_service.recovery.rows import to_values
 from moorage_service.store.tables import (
     ClusterRow,
     EnvironmentRow,
@@ -47,7 +48,7 @@ def parse(content: dict[str, Any]) -> Rows:
     """Raises BadCardError."""
     try:
         given = content["rows"]
-        return {model: [cards.to_values(model, row) for row in given[model.__tablename__]] for model in cards.MODELS}
+        return {model: [to_values(model, row) for row in given[model.__tablename__]] for model in cards.MODELS}
     except (KeyError, TypeError, ValueError) as error:
         raise BadCardError(f"its card can't be read ({type(error).__name__}: {error})") from error
 

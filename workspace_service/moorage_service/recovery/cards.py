@@ -5,16 +5,15 @@ what runs and whose it is: ids, uids, hashes of tokens and reservations stay the
 they are in the store.
 """
 
-import base64
 import logging
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import LargeBinary, inspect, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from moorage_service.context import Context
+from moorage_service.recovery.rows import to_json
 from moorage_service.store import migrations
 from moorage_service.store.tables import (
     ClusterRow,
@@ -22,7 +21,6 @@ from moorage_service.store.tables import (
     JobRow,
     JobVersionRow,
     MemberRow,
-    Moment,
     ProjectRow,
     ReservationRow,
     RunRow,
@@ -70,7 +68,7 @@ def card_of(session: Session, workload_id: str) -> dict[str, Any] | None:
         return None
     rows: dict[str, list[dict[str, Any]]] = {model.__tablename__: [] for model in MODELS}
     for row in _closure(session, workload):
-        values = _to_json(row)
+        values = to_json(row, without=PASSING)
         if values not in rows[row.__tablename__]:
             rows[row.__tablename__].append(values)
     return {"schema": migrations.head(), "rows": rows}
@@ -106,32 +104,3 @@ def _people(session: Session, *ids: str | None) -> Iterator[Table]:
     for user_id in ids:
         if user_id is not None:
             yield session.get_one(UserRow, user_id)
-
-
-def _to_json(row: Table) -> dict[str, Any]:
-    values = {}
-    for column in inspect(type(row)).columns:
-        if column.key in PASSING:
-            continue
-        value = getattr(row, column.key)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, bytes):
-            value = base64.b64encode(value).decode()
-        values[column.key] = value
-    return values
-
-
-def to_values(model: type[Table], stored: dict[str, Any]) -> dict[str, Any]:
-    """A row's values from a card. Columns that this program does not have are left out. Raises ValueError or TypeError for others."""
-    values = {}
-    for column in inspect(model).columns:
-        if column.key not in stored:
-            continue
-        value = stored[column.key]
-        if value is not None and isinstance(column.type, Moment):
-            value = datetime.fromisoformat(value)
-        elif value is not None and isinstance(column.type, LargeBinary):
-            value = base64.b64decode(value, validate=True)
-        values[column.key] = value
-    return values

@@ -19,7 +19,8 @@ from moorage.wire import Phase, WorkloadKind
 from moorage_service.context import Context
 from moorage_service.jobs import outputs
 from moorage_service.jobs.schedules import schedule_of, timetable
-from moorage_service.recovery import adoption, cards
+from moorage_service.recovery import adoption, cards, owners
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
@@ -60,6 +61,11 @@ def settle(context: Context) -> None:
     if restored is not None:
         _catch_up(context, restored)
     settle_unknown(context, cards.cards_of(context).workload_ids())
+    if context.settings.unknown_workloads == "adopt":
+        with context.database.begin() as session:
+            owners.know_again(session, context.settings.state, now=context.clock())
+    with context.database.read() as session:
+        owners.keep_all(session, context.settings.state)
     if restored is not None:
         mark.unlink()
     for workload_id in _live(context):  # those of an earlier version, and what changed while nobody kept the cards
@@ -97,6 +103,7 @@ def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> N
             raise adoption.BadCardError("it has no card: it was started by an earlier version")
         rows = adoption.parse(card)
         with context.database.begin() as session:
+            lock(session, ["adoption"])
             now = context.clock()
             said = adoption.adopt(session, context, workload_id, rows, observed)
             lifecycle.record(session, workload_id, "workload.adopted", said, now=now)
