@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from moorage_spawners.launch import PortWall
 from tests.e2e.installation import Installation
 from tests.e2e.portal import Picture
 
@@ -31,6 +32,7 @@ def installation() -> Iterator[Installation]:
         yield one
     finally:
         one.down()
+        assert not PortWall(state).stands(), "`make down` takes the rules for ports away"
         if kept is None:
             shutil.rmtree(state, ignore_errors=True)
 

@@ -68,7 +68,9 @@ class Installation:
         return done.stdout + done.stderr
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "MOORAGE_HOME": str(self.state)}
+        """As a person's: without what the tests set for the services that they start."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_SERVICE_")}
+        return {**own, "MOORAGE_HOME": str(self.state)}
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

@@ -46,3 +46,12 @@ class Portal:
         tile = self.page.get_by_role("article").filter(has_text=slug)
         tile.get_by_role("button", name="Stop").click()
         expect(tile).to_have_count(0, timeout=60_000)
+
+    def set_limit(self, user: str, cpu: str) -> None:
+        """As an admin: what one user may hold at once."""
+        self.go("/admin/limits")
+        self.page.get_by_label("For").select_option("user")
+        self.page.get_by_label("Name").fill(user)
+        self.page.get_by_label("Resource").fill("cpu")
+        self.page.get_by_label("Amount", exact=True).fill(cpu)
+        self.page.get_by_role("button", name="Set limit").click()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from moorage_spawners.launch import LocalProcesses
 from tests.e2e.installation import Installation
 from tests.e2e.lab import Lab
 from tests.e2e.portal import Picture, Portal
+from tests.e2e.strangers import STRANGER, answers, as_root
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(2400)
@@ -178,6 +180,14 @@ def test_3_a_dask_cluster_over_tls(lab: Lab, portal: Portal, page: Page, picture
     portal.api("DELETE", f"/clusters/{_cluster(portal, 'dask')['id']}")
 
 
+@as_root
+def test_3_ports_of_notebook_and_cluster_answer_to_their_user_alone(installation: Installation) -> None:
+    held = LocalProcesses(installation.state / "workloads").held_ports()
+    listening = {port: uid for port, uid in held.items() if answers(port, uid)}
+    assert len(listening) >= 3, "the notebook's, the scheduler's and its dashboard's"
+    assert [port for port in listening if answers(port, STRANGER)] == []
+
+
 def test_4_promote_in_a_terminal_and_run_from_the_page(lab: Lab, portal: Portal, page: Page, picture: Picture) -> None:
     terminal = lab.terminal()
     terminal.type(
@@ -278,7 +288,7 @@ def test_5_a_limit_refuses_in_words_and_a_raised_one_lets_go(
     lab: Lab, portal: Portal, user: str, page: Page, picture: Picture
 ) -> None:
     portal.start_notebook("starter")
-    _set_limit(portal, user, "1")
+    portal.set_limit(user, "1")
     expect(page.get_by_text(f"{user} may hold at most 1 cpu at once").first).to_be_visible()
     picture("5-limits")
     lab.open("ray.ipynb")
@@ -296,7 +306,7 @@ def test_5_a_limit_refuses_in_words_and_a_raised_one_lets_go(
     portal.go(f"/runs/{run['id']}")
     expect(page.get_by_text("at most 1 cpu").first).to_be_visible()
     picture("5-queued")
-    _set_limit(portal, user, "8")
+    portal.set_limit(user, "8")
     assert eventually(lambda: _ended(portal, run), within=120, what="the run's end")["phase"] == "succeeded"
     lab.open("ray.ipynb")
     sizing = lab.run(lab.cell_with("moorage.sizing"))
@@ -377,16 +387,6 @@ def _output(portal: Portal, run: dict[str, Any], name: str) -> str:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _set_limit(portal: Portal, user: str, cpu: str) -> None:
-    portal.go("/admin/limits")
-    page = portal.page
-    page.get_by_label("For").select_option("user")
-    page.get_by_label("Name").fill(user)
-    page.get_by_label("Resource").fill("cpu")
-    page.get_by_label("Amount", exact=True).fill(cpu)
-    page.get_by_role("button", name="Set limit").click()
 
 
 def _cluster(portal: Portal, engine: str = "ray") -> dict[str, Any]:

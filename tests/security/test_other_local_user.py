@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.faults.person import Person
 from tests.faults.whole import Whole
+from tests.images.places import open_python
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="other accounts can be played by root only")
 NOBODY = 65534
@@ -71,7 +71,7 @@ def programs(whole: Whole) -> list[psutil.Process]:
 
 def look(whole: Whole, uid: int, pids: list[int]) -> tuple[list[str], list[str]]:
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", LOOK, str(whole.state), json.dumps(pids)],
+        [str(open_python()), "-I", "-S", "-c", LOOK, str(whole.state), json.dumps(pids)],
         user=uid, group=uid, extra_groups=[], cwd="/", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from moorage_spawners.launch import PortWall, WallError
 from moorage_spawners.launch.wall import rules
+from tests.images.places import open_python
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="uids are told apart as root only")
 ADA, BOB, MAPPED, STRANGER = 61000, 61001, 1001, 1002
@@ -20,7 +21,7 @@ from pathlib import Path
 from moorage_spawners.launch import PortWall
 
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-state, wall_first, listeners, asks, held = ast.literal_eval(sys.argv[1])
+state, wall_first, listeners, asks, held, python = ast.literal_eval(sys.argv[1])
 wall = PortWall(Path(state))
 if wall_first:
     wall.up(range(61000, 61010), {1001}, {})
@@ -31,13 +32,13 @@ ASK = "import socket, sys; socket.create_connection((%r, %d), 1).close()"
 running = []
 for uid, host, port in listeners:
     code = LISTEN % (host, host, port)
-    one = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], user=uid, group=uid, extra_groups=[], stdout=subprocess.PIPE)
+    one = subprocess.Popen([python, "-I", "-S", "-c", code], user=uid, group=uid, extra_groups=[], stdout=subprocess.PIPE)
     one.stdout.readline()
     running.append(one)
 asking = []
 for uid, host, port in asks:
     code = ASK % (host, port)
-    argv = [sys.executable, "-I", "-S", "-c", code]
+    argv = [python, "-I", "-S", "-c", code]
     asking.append(subprocess.Popen(argv, user=uid, group=uid, extra_groups=[], stderr=subprocess.DEVNULL))
 for one in asking:
     print("yes" if one.wait() == 0 else "no", flush=True)
@@ -50,7 +51,7 @@ Where = tuple[int, str, int]
 def answers(
     tmp_path: Path, listeners: list[Where], asks: list[Where], *, wall: bool = True, held: tuple[int, ...] = ()
 ) -> list[bool]:
-    given = repr((str(tmp_path), wall, listeners, asks, held))
+    given = repr((str(tmp_path), wall, listeners, asks, held, str(open_python())))
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-c", PROGRAM, given], capture_output=True, text=True, check=True
     )
@@ -88,11 +89,11 @@ ip link set there netns $other
 ip addr add 10.99.0.1/24 dev here && ip link set here up
 nsenter -t $other -n sh -c 'ip addr add 10.99.0.2/24 dev there && ip link set there up'
 for uid in {ADA} 0; do
-  setpriv --reuid $uid --regid $uid --clear-groups {sys.executable} -I -S -c "import socket
+  setpriv --reuid $uid --regid $uid --clear-groups {open_python()} -I -S -c "import socket
 s = socket.socket(); s.bind(('0.0.0.0', 25000 + ($uid == 0))); s.listen(); print(flush=True)
 while True: s.accept()[0].close()" | read ready_$uid &
 done
-ask() {{ nsenter -t $other -n {sys.executable} -I -S -c "import socket; socket.create_connection(('10.99.0.1', $1), 1)" 2>/dev/null; }}
+ask() {{ nsenter -t $other -n {open_python()} -I -S -c "import socket; socket.create_connection(('10.99.0.1', $1), 1)" 2>/dev/null; }}
 until ask 25000; do :; done
 until ask 25001; do :; done
 nft -f - <<'RULES'

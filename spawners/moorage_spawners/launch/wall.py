@@ -8,26 +8,24 @@ so that nobody takes the port of a notebook or dashboard that just ended and is 
 The one who is refused sees a time-out. UDP is not covered: nothing that we start listens on it.
 """
 
+import ctypes
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from moorage_spawners.launch.errors import WallError
 
 ROOTS = 1  # the mark of what root asks; users' marks are their uids, from 1000 on
 _OF_ADMIN_TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PROBE_S = 5.0  # loopback answers at once, if it does
+_ANSWERED_S = 5.0  # loopback answers at once, if it does
 _REFUSED_S = 0.3  # so long, then, is the silence of a wall
-# Asks for `argv[1]` as whoever runs it. -S: it starts in tens of milliseconds.
-_ASK = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), float(sys.argv[2])).close()"
-_LISTEN = """import socket, sys
-listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()
-print(listener.getsockname()[1], flush=True)
-sys.stdin.read()"""
+Made = TypeVar("Made")
 
 
 class PortWall:
@@ -70,26 +68,18 @@ class PortWall:
 
     def _try(self, one: int, other: int) -> None:
         """The rules stand in the kernel; do they bind? Some machines do not track loopback connections."""
-        with subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/", env={},
-            user=one, group=one, extra_groups=[],
-        ) as listener:  # fmt: skip
-            assert listener.stdin is not None
-            assert listener.stdout is not None
-            port = listener.stdout.readline().strip()
-            try:
-                if not (_reaches(port, one) and _reaches(port, 0)):
-                    raise WallError(
-                        "The kernel's rules for ports (nftables) keep users from their own processes here, so they were "
-                        "taken back. Does the machine track loopback connections (conntrack)?"
-                    )
-                if _reaches(port, other, within_s=_REFUSED_S):
-                    raise WallError(
-                        "The kernel's rules for ports (nftables) are there, but do not keep users apart. "
-                        "Does the machine track loopback connections (conntrack)?"
-                    )
-            finally:
-                listener.stdin.close()
+        with _as_uid(one, _listen) as listener:
+            port: int = listener.getsockname()[1]
+            if not (_reaches(port, one, _ANSWERED_S) and _reaches(port, 0, _ANSWERED_S)):
+                raise WallError(
+                    "The kernel's rules for ports (nftables) keep users from their own processes here, so they were taken back. "
+                    "Does the machine track loopback connections (conntrack)?"
+                )
+            if _reaches(port, other, _REFUSED_S):
+                raise WallError(
+                    "The kernel's rules for ports (nftables) are there, but do not keep users apart. "
+                    "Does the machine track loopback connections (conntrack)?"
+                )
 
     def _nft(self, text: str) -> None:
         program = _program()
@@ -152,7 +142,23 @@ def _run(argv: list[str], text: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, cwd="/")
 
 
-def _reaches(port: str, uid: int, *, within_s: float = _PROBE_S) -> bool:
-    argv = [sys.executable, "-I", "-S", "-c", _ASK, port, str(within_s)]
-    done = subprocess.run(argv, capture_output=True, check=False, cwd="/", env={}, user=uid, group=uid, extra_groups=[])
-    return done.returncode == 0
+def _listen() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def _reaches(port: int, uid: int, within_s: float) -> bool:
+    def ask() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), within_s).close()
+        except OSError:
+            return False
+        return True
+
+    return _as_uid(uid, ask)
+
+
+def _as_uid(uid: int, act: Callable[[], Made]) -> Made:
+    """Sockets that `act` makes are the uid's: in a thread that takes its identity for files, as the kernel calls it, and ends."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(ctypes.CDLL(None).setfsuid, uid).result()
+        return thread.submit(act).result()
