@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter
 
-from moorage_service.portal import admin, assets, clusters, jobs, projects, promote, runs, start, workloads
+from moorage_service.portal import admin, assets, clusters, jobs, projects, promote, runs, start, use, workloads
 
-# Promotion before jobs: its paths look like a job's.
+# Promotion before jobs, and use before workloads: their paths look like a job's and a workload's.
 ROUTERS = (
-    start.router, workloads.router, projects.router, projects.secrets_router, clusters.router, promote.router, jobs.router,
+    start.router, use.router, workloads.router, projects.router, projects.secrets_router, clusters.router, promote.router, jobs.router,
     runs.router, admin.router, assets.router,
 )  # fmt: skip
 

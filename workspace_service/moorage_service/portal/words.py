@@ -66,6 +66,15 @@ def number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+def figure(value: float) -> str:
+    """About three digits, for people: "1,234", "56.7", "0.25", "<0.01"."""
+    if 0 < value < 0.005:
+        return "<0.01"
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.{1 if value >= 9.995 else 2}f}".rstrip("0").rstrip(".")
+
+
 def tone(phase: str) -> str:
     return _TONES.get(Phase(phase), "calm") if phase in set(Phase) else _BUILD_TONES.get(phase, "calm")
 
@@ -212,5 +221,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
     "in_order": in_order, "ordered": ordered, "facts": facts, "over_time": over_time, "fire_time": fire_time, "plain": plain,
-    "past": past,
+    "past": past, "figure": figure,
 }  # fmt: skip

@@ -5,6 +5,7 @@ import { refresh } from "./morph.js";
 import { startClocks, tick } from "./clocks.js";
 import { coupleSizes } from "./sizes.js";
 import { keepFields } from "./drafts.js";
+import { readColumns } from "./columns.js";
 import { drawPlots } from "./plot.js";
 import { showPreviews } from "./previews.js";
 
@@ -62,5 +63,6 @@ keepFields();
 coupleSizes();
 showPreviews();
 drawPlots();
+readColumns();
 leaveIfTold();
 keepFresh();
