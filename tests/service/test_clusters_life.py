@@ -119,6 +119,7 @@ def test_a_dead_head_fails_the_cluster_with_its_reason_and_leaves_nothing(
     cluster = clusters.start()
     folder = operations.platform_of(clusters.context).folder(cluster)
     assert folder.exists()
+    clusters.report(cluster, worker("worker-1"))
     clusters.kill(cluster, "head")
     ended = clusters.until_ended(cluster)
     assert (ended["phase"], ended["reason_code"], ended["holds"]) == ("failed", "cluster.head_ended", {})
@@ -130,6 +131,19 @@ def test_a_dead_head_fails_the_cluster_with_its_reason_and_leaves_nothing(
     assert not folder.exists()
     log = clusters.client.get(f"{API}/clusters/{cluster}/log", headers=clusters.notebook).text
     assert log.startswith("==> head <==\nstarted:")
+
+
+def test_a_head_that_ends_before_it_was_ready_is_started_again_twice_at_most(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    for _ in range(2):
+        clusters.kill(cluster, "head")
+        eventually(lambda: clusters.step(cluster) and "head" in clusters.alive(cluster), what="another head")
+    codes = [event["code"] for event in clusters.get(cluster)["events"]]
+    assert codes.count("cluster.head_again") == 2
+    clusters.kill(cluster, "head")
+    ended = clusters.until_ended(cluster)
+    assert (ended["phase"], ended["reason_code"], ended["holds"]) == ("failed", "cluster.head_ended", {})
+    assert "lost" not in ended["reason"].partition("Its last lines")[0]  # it held nothing yet
 
 
 def test_a_lost_agent_is_replaced(clusters: Clusters) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from moorage.wire import Phase
 from moorage_service.clusters import reports, scaling
+from moorage_service.clusters.plan import HEAD
 from moorage_service.clusters.platforms.base import Seen
 from moorage_service.clusters.scaling import Fleet
 from moorage_service.context import Context
@@ -15,6 +16,23 @@ from moorage_service.workloads import lifecycle
 
 SILENT_S = 3 * reports.KEPT_S
 LONGEST_AGENT_PAUSE_S = 60.0
+MORE_HEADS = 2
+
+
+def head_again(session: Session, workload: WorkloadRow, row: ClusterRow, seen: list[Seen], now: datetime) -> bool:
+    """Whether a head that ended is to be started anew: before the cluster was ever ready, when nothing is lost by it, and twice at most.
+
+    On a busy machine engines miss time-outs of their own, which are shorter than ours.
+    """
+    head = next((each for each in seen if each.role == HEAD), None)
+    tried = row.scale.get("heads", 0)
+    if head is None or not head.gone or head.out_of_memory or workload.ready_at is not None or tried >= MORE_HEADS:
+        return False
+    row.scale = {**row.scale, "heads": tried + 1}
+    what = "scheduler" if row.engine == "dask" else "head"
+    message = f"The {what} ended before the cluster was ready: {head.how}. It is started again."
+    lifecycle.record(session, workload.id, "cluster.head_again", message, now=now)
+    return True
 
 
 def lose_workers(session: Session, workload: WorkloadRow, fleet: Fleet, gone: dict[str, Seen], now: datetime) -> Fleet:

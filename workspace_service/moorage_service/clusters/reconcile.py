@@ -100,6 +100,8 @@ def _decide(
 ) -> Actions:
     """What is to be done now. It changes the rows by what was seen, as objects only: it may be a trial."""
     _follow_parent(session, workload, context.clock())
+    if workload.target == "running" and mending.head_again(session, workload, row, seen, context.clock()):
+        return Actions(forgets=[HEAD])
     if workload.target == "running":
         _check_head(context, session, workload, row, seen, tail)
     if workload.target == "running":

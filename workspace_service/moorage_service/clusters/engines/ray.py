@@ -15,6 +15,7 @@ from moorage_service.clusters.engines.base import agent_plan
 from moorage_service.clusters.plan import HEAD, NAME, ClusterPlan, RolePlan, Site, Upstream
 
 LEAST_STORE = 80 << 20  # Ray refuses less than 75 MiB
+TRIES = "60"  # of a worker to find its head, two seconds apart; Ray's own 20 are too few on a busy machine
 HEAD_STORE_SHARE, WORKER_STORE_SHARE = 0.1, 0.3
 # What the head serves, one port each; `--dashboard-agent-listen-port` and the two metrics ports are fixed unless told.
 TOLD_PORTS = {
@@ -55,7 +56,7 @@ class Ray:
             head=RolePlan(program=("ray", "start"), flags=_head_flags(head, site), env={**env, **_head_env(site)}, size=head),
             worker=RolePlan(
                 program=("ray", "start"), flags=_worker_flags(spec.worker, address, offer, site),
-                env={**env, "RAY_CLOUD_INSTANCE_ID": NAME}, size=spec.worker,
+                env={**env, "RAY_CLOUD_INSTANCE_ID": NAME, "RAY_NUM_REDIS_GET_RETRIES": TRIES}, size=spec.worker,
             ),
             agent=agent_plan("ray", spec, address, offer, [site.ports["client"], site.ports["dashboard"]], env),
             ports=dict(site.ports),
