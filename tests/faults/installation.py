@@ -56,7 +56,8 @@ class Installation:
         hub, zygote = FakeHub(), Zygote()
         try:
             with hub.serve() as origin:
-                given = {**SETTINGS, "hub_api_url": f"{origin}/hub/api", **settings}
+                runner = str(state / "environments" / ENVIRONMENT / "bin" / "runner")
+                given = {**SETTINGS, "hub_api_url": f"{origin}/hub/api", "server_python": runner, **settings}
                 if database_url is not None:
                     given["database_url"] = database_url
                 (state / "settings.yaml").write_text(json.dumps({"service": given}))

@@ -48,6 +48,11 @@ while True:
     time.sleep(0.2)
 """
 
+# What the service calls for a run: <server_python> -I -m moorage_jobs.runner order.json. It runs until it is cancelled.
+RUNNER = """#!/bin/sh
+exec sleep 1000000
+"""
+
 
 def make_environment(folder: Path) -> None:
     """At `folder`, for every uid to read."""
@@ -55,7 +60,8 @@ def make_environment(folder: Path) -> None:
     (folder / "bin" / "python").write_text(PYTHON.format(python=sys.executable))
     (folder / "bin" / "agent.py").write_text(AGENT)
     (folder / "moorage-environment.json").write_text(json.dumps({"digest": folder.name, "packages": PACKAGES}))
-    for path in (folder, folder / "bin", folder / "bin" / "python"):
+    (folder / "bin" / "runner").write_text(RUNNER)
+    for path in (folder, folder / "bin", folder / "bin" / "python", folder / "bin" / "runner"):
         path.chmod(0o755)
     for path in (folder / "bin" / "agent.py", folder / "moorage-environment.json"):
         path.chmod(0o644)

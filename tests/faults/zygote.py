@@ -4,6 +4,7 @@ A line is a JSON object: {"environ": {...}, "log": path} answers {"pid": n}; {"p
 negative for a signal}. It ends, with what it started, when its input ends.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 from moorage_service import main
 from moorage_spawners.launch import crash_points
 
+PR_SET_PDEATHSIG = 1
 status_of: dict[int, int | None] = {}
 
 
@@ -22,6 +24,7 @@ def start(order: dict[str, Any]) -> int:
         status_of[pid] = None
         return pid
     try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # however this zygote ends, nothing of it stays
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, log), (2, log)):
