@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -105,7 +106,7 @@ class Crowd:
                 await self._start(browser, name)
                 for number in range(self.pages):
                     await asyncio.sleep(self.think_s)
-                    path = ("/", "/projects", "/usage", "/workloads")[number % 4]
+                    path = ("/", "/projects", "/workloads")[number % 3]
                     await self._timed(browser, f"portal {path}", self.addresses.page(path))
                     await self._timed(browser, "hub page, loaded", self.addresses.hub("/home"))
             except (httpx.HTTPError, Trouble) as error:
@@ -140,7 +141,8 @@ class Crowd:
     async def _checked(self, asked: Any) -> httpx.Response:
         answer: httpx.Response = await asked
         if answer.status_code != 200:
-            raise Trouble(f"{answer.request.method} {answer.url}: {answer.status_code} {answer.text[-200:]}")
+            said = " ".join(re.sub(r"(?s)<(script|style|head).*?</\1>|<[^>]+>", " ", answer.text).split())
+            raise Trouble(f"{answer.request.method} {answer.url}: {answer.status_code} {said[:200]}")
         return answer
 
     def _link(self, name: str) -> str:
@@ -178,7 +180,13 @@ def installation(users: int, proxy_script: Path, server_python: Path, server_por
     children: list[Child] = []
     try:
         prepare_state(state)
-        hub = {"user": "admin", "server_python": str(server_python), "proxy_script": str(proxy_script), "poll_s": 60}
+        hub = {
+            "user": "admin",
+            "server_python": str(server_python),
+            "proxy_script": str(proxy_script),
+            "poll_s": 60,
+            "sign_in_rate": "",
+        }
         (state / "settings.yaml").write_text(json.dumps({"hub": hub, "service": SERVICE}))
         nobodys = {"salt": "00", "hash": "no password", "admin": False}  # they come by one-time links
         accounts = {f"person-{number}": nobodys for number in range(users)}
