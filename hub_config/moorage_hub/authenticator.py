@@ -9,7 +9,7 @@ from tornado import web
 from traitlets import Float, Unicode
 
 from moorage_hub.accounts import Accounts
-from moorage_hub.front_door import FrontDoor
+from moorage_hub.front_door import Discreet, FrontDoor
 from moorage_hub.login_links import LoginLinks
 
 
@@ -52,7 +52,7 @@ class PasswordAuthenticator(FrontDoor):
         return [*super().get_handlers(app), (r"/login-once", LoginOnceHandler)]
 
 
-class LoginOnceHandler(BaseHandler):  # type: ignore[misc]  # jupyterhub carries no types
+class LoginOnceHandler(Discreet, BaseHandler):  # type: ignore[misc]  # jupyterhub carries no types
     """`/hub/login-once?token=...`: swaps the link's secret for a session of the hub, once.
 
     It is called a token because the hub keeps what is called so out of its log.

@@ -18,7 +18,7 @@ from tornado import web
 from tornado.httpclient import HTTPClientError
 from traitlets import List, Unicode
 
-from moorage_hub.front_door import FrontDoor
+from moorage_hub.front_door import Discreet, FrontDoor
 from moorage_hub.identities import Identities
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=|:~-]{0,127}")
@@ -97,9 +97,12 @@ class IdentityGuard(FrontDoor):
             )
 
 
-def guarded(cls: type) -> type:
-    """`cls`, which is one of oauthenticator's, with the guard before it."""
-    return types.new_class(f"Guarded{cls.__name__}", (IdentityGuard, cls))
+def guarded(cls: Any) -> type:
+    """`cls`, which is one of oauthenticator's, with the guard before it; codes that come back stay out of the hub's log."""
+    callback = types.new_class("DiscreetCallback", (Discreet, cls.callback_handler))
+    return types.new_class(
+        f"Guarded{cls.__name__}", (IdentityGuard, cls), exec_body=lambda names: names.update(callback_handler=callback)
+    )
 
 
 def is_verified(info: dict[str, Any]) -> bool:

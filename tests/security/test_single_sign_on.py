@@ -180,6 +180,8 @@ def test_no_secret_of_the_sign_in_is_found_in_logs_or_pages(site: Site) -> None:
         page = browser.get("/hub/oauth_login", params={"next": f"{PREFIX}/"})
         back = browser.post(str(page.url), data={"sub": "s-ada"}, follow_redirects=False).headers["location"]
         canaries.add("a code", parse_qs(urlsplit(back).query)["code"][0])
+        with site.installed.browser() as other:
+            assert other.get(back).status_code == 400
         assert browser.get(back).status_code == 200
         for path in (f"{PREFIX}/", ME, "/hub/home", "/hub/token"):
             canaries.look(path, browser.get(path).content)
