@@ -29,8 +29,9 @@ class Scale:
             raise ValueError(f"MOORAGE_FAULTS={wish!r}: give full, or leave it out for the short form")
         return cls(wish == "full")
 
-    def rounds(self, count: int) -> int:
-        return count if self.full else min(count, SHORT_ROUNDS)
+    def rounds(self, count: int, *, short: int = SHORT_ROUNDS) -> int:
+        """`short`: how many of them the short form tries at most, where one costs seconds."""
+        return count if self.full else min(count, short)
 
     def seconds(self, duration: float) -> float:
         return duration if self.full else duration / SHORTER

@@ -38,7 +38,7 @@ STRIDE = 7  # has no divisor with the number of points in common, so that a few 
 def test_everything_is_made_once_wherever_its_create_was_cut_off(
     installation: Installation, scale: Scale, report: Report
 ) -> None:
-    tally, rounds = Tally(), scale.rounds(200)
+    tally, rounds = Tally(), scale.rounds(200, short=6)
     every = [(kind, point) for kind, points in POINTS.items() for point in points]
     installation.start()
     job = promote(installation)

@@ -25,7 +25,7 @@ STRIDE = 5  # has no divisor with the number of points in common
 def test_everything_is_gone_wherever_a_stop_was_cut_off(
     installation: Installation, scale: Scale, report: Report
 ) -> None:
-    tally, rounds = Tally(), scale.rounds(200)
+    tally, rounds = Tally(), scale.rounds(200, short=5)
     installation.start()
     points = [("clusters", point) for point in CLUSTER_POINTS] + [("notebooks", point) for point in NOTEBOOK_POINTS]
     for number in range(rounds):

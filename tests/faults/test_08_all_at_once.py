@@ -26,7 +26,7 @@ def test_room_for_three_is_given_to_three_of_fifty(
         limit = {"scope": "everyone", "resource": "clusters", "amount": ROOM}
         assert http.post("/limits", json=limit).status_code == 201
     clients = [installation.api("ada", services[number % len(services)], timeout=120) for number in range(AT_ONCE)]
-    rounds, answers = scale.rounds(100), Counter[int]()
+    rounds, answers = scale.rounds(100, short=3), Counter[int]()
     with (
         installation.context() as context,
         Sampler(context, "clusters") as sampler,

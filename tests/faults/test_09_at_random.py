@@ -86,7 +86,7 @@ def test_no_mix_of_creates_stops_and_limits_holds_too_much(
     seed = int(os.environ.get("MOORAGE_FAULTS_SEED") or 4000 + number)
     service = installation.start(MOORAGE_SERVICE_ADMISSION_LEASE_S="2")
     mix = Mix(installation, service, seed)
-    acts, looks = max(40, round(scale.seconds(1800) / 3)), 0
+    acts, looks = scale.rounds(600, short=25), 0
     with installation.context() as context:
         for _ in range(acts):
             mix.act()

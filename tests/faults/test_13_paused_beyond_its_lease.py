@@ -13,9 +13,7 @@ from tests.faults.figures import Report, Scale
 from tests.faults.installation import Installation
 from tests.waiting import eventually
 
-LONGEST_S = (
-    30.0  # the lease; the short form's is shorter, and it makes two rounds, each of which waits for a lease to end
-)
+LONGEST_S = 30.0  # the lease; the short form's is shorter, and it makes one round, which waits for the lease to end
 FENCED = "is left to another process"
 
 
@@ -24,7 +22,7 @@ FENCED = "is left to another process"
 def test_a_service_that_was_paused_acts_on_nothing_stale(
     installation: Installation, scale: Scale, report: Report
 ) -> None:
-    rounds, lease_s = 20 if scale.full else 2, max(3.0, scale.seconds(LONGEST_S))
+    rounds, lease_s = scale.rounds(20, short=1), max(3.0, scale.seconds(LONGEST_S))
     terms = [take_over(installation, lease_s) for _ in range(rounds)]
     installation.start()
     assert terms == sorted(set(terms))

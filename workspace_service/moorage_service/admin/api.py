@@ -11,7 +11,7 @@ from moorage_service.context import Ctx
 from moorage_service.identity.callers import RequireAdmin
 
 router = APIRouter(prefix="/check", tags=["admin"])
-MOST_PATIENCE_S = 60
+MOST_PATIENCE_S = 5  # a request holds a thread; the command may wait longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Checked:
 
 @router.get("")
 def check(
-    context: Ctx, caller: RequireAdmin, patience_s: Annotated[float, Query(ge=0, le=MOST_PATIENCE_S)] = 5.0
+    context: Ctx, caller: RequireAdmin, patience_s: Annotated[float, Query(ge=0, le=MOST_PATIENCE_S)] = 2.0
 ) -> Checked:
     """Whether anything is orphaned, lost, held too long, doubled, stuck or unexplained, as `moorage admin check` says it.
 
