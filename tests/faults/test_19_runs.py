@@ -31,7 +31,7 @@ from tests.service.jobs_bench import notebook, promotion
 from tests.waiting import eventually
 
 FINAL = ("succeeded", "failed", "cancelled")
-DEADLINE_S = 120
+DEADLINE_S = 300  # the runs of a test share the machine with whatever else it does
 # In the place of the server environment's python: the runner, to the service's eye. What the notebook's first cell says, it does.
 RUNNER = """#!{python} -ISs
 import json, os, sys, time
@@ -92,11 +92,19 @@ class Runs:
             return http.get(f"/runs/{run_id}").json()
 
     def until(self, run_id: str, true: Callable[[Any], object], what: str) -> Any:
-        def there() -> Any:
-            found = self.view(run_id)
-            return found if true(found) else None
+        seen: list[Any] = []
 
-        return eventually(there, within=DEADLINE_S, what=f"{run_id} {what}")
+        def there() -> bool:
+            seen[:] = [self.view(run_id)]
+            return bool(true(seen[0]))
+
+        try:
+            eventually(there, within=DEADLINE_S, what=f"{run_id} {what}")
+        except AssertionError as error:
+            log = self.installation.processes.log_path(run_id, "runner")
+            error.add_note(f"{seen} {log.read_text()[-2000:] if log.exists() else ''}")
+            raise
+        return seen[0]
 
     def end(self, run_id: str) -> Any:
         return self.until(run_id, lambda run: run["phase"] in FINAL, "ended")

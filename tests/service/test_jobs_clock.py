@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from moorage_service.clock import utc_now
 from moorage_service.context import Context
+from moorage_service.jobs import execution
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.jobs.fires import fire_due
 from moorage_service.store.tables import JobRow, ProjectRow
@@ -190,8 +191,10 @@ def test_a_run_that_waits_for_an_earlier_one_says_so_and_goes_when_that_ends(job
     fire_due(jobs.context)
     first, second = (workload.id for workload, _ in run_rows(jobs.context))
     assert "Waits for an earlier run" in jobs.step(second)["reason"]
+    assert list(execution.survey(jobs.context, [first, second])) == [first]
     jobs.client.delete(f"{API}/runs/{first}", headers=jobs.headers)
     assert jobs.step(first)["phase"] == "cancelled"
+    assert list(execution.survey(jobs.context, [second])) == [second]
     assert jobs.step(second)["phase"] == "pending"
 
 

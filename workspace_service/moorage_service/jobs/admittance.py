@@ -27,7 +27,7 @@ from moorage_service.store.tables import JobVersionRow, ProjectRow, RunRow, User
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
 
-REFUSED = "limit.refused"
+REFUSED, WAITS = "limit.refused", "run.waits"
 _AT_ONCE = 20  # of those that ask for the same, looked at in one pass: if all fit, the next pass follows at once
 
 
@@ -45,7 +45,7 @@ def admit(context: Context, run_id: str) -> None:
                 return
             if workload.details.get("waits") and _behind(session, run, workload):
                 reason = "Waits for an earlier run of this job to end."
-                lifecycle.enter(session, workload, Phase.QUEUED, now=now, code="run.waits", reason=reason)
+                lifecycle.enter(session, workload, Phase.QUEUED, now=now, code=WAITS, reason=reason)
                 return
             amounts = of_size(codec.parse(Size, version.size))
             lease_s = context.settings.admission_lease_s
@@ -78,7 +78,7 @@ def needy(context: Context, queued: Sequence[str]) -> Iterator[str]:
         query = (
             select(
                 WorkloadRow.id, WorkloadRow.owner_id, WorkloadRow.project_id, WorkloadRow.name, WorkloadRow.details,
-                WorkloadRow.reason_code, WorkloadRow.reason, JobVersionRow.size, JobVersionRow.cluster,
+                WorkloadRow.reason_code, WorkloadRow.reason, JobVersionRow.size, JobVersionRow.cluster, RunRow.job_id,
             )
             .join(RunRow, RunRow.workload_id == WorkloadRow.id)
             .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
@@ -86,15 +86,30 @@ def needy(context: Context, queued: Sequence[str]) -> Iterator[str]:
             .order_by(WorkloadRow.created_at, WorkloadRow.id)
         )  # fmt: skip
         alike: dict[str, list[Row[Any]]] = {}
-        for row in session.execute(query):
+        rows = session.execute(query).all()
+        first = _first_of_job(session, [row.job_id for row in rows if row.reason_code == WAITS])
+        for row in rows:
+            if row.reason_code == WAITS and first.get(row.job_id) != row.id:
+                continue  # still behind another, and says so
             asked = json.dumps([row.owner_id, row.project_id, row.size, row.cluster], sort_keys=True)
             alike.setdefault(row.id if row.details.get("waits") else asked, []).append(row)
-        refusals = [(rows, _refusal(context, session, rows[0])) for rows in alike.values()]
-    for rows, refused in refusals:
+        refusals = [(same, _refusal(context, session, same[0])) for same in alike.values()]
+    for same, refused in refusals:
         if refused is None:
-            yield from (row.id for row in rows[:_AT_ONCE])
+            yield from (row.id for row in same[:_AT_ONCE])
         else:
-            wait_for_room(context, [row.id for row in rows if row.reason != _reason(refused, row.cluster)], refused)
+            wait_for_room(context, [row.id for row in same if row.reason != _reason(refused, row.cluster)], refused)
+
+
+def _first_of_job(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
+    """Of each job the oldest run that goes on."""
+    query = (
+        select(RunRow.job_id, WorkloadRow.id)
+        .join(WorkloadRow, WorkloadRow.id == RunRow.workload_id)
+        .where(RunRow.job_id.in_(job_ids), WorkloadRow.ended_at.is_(None))
+        .order_by(WorkloadRow.created_at.desc(), WorkloadRow.id.desc())
+    )
+    return {row.job_id: row.id for row in session.execute(query)} if job_ids else {}
 
 
 def _refusal(context: Context, session: Session, row: Row[Any]) -> LimitRefused | None:
