@@ -13,9 +13,10 @@ from sqlalchemy import select
 from moorage_service.admin.opening import settings_of
 from moorage_service.recovery import backup, restore
 from moorage_service.store.tables import AuditRow, ReservationRow
-from tests.faults.checking import check
+from tests.faults.checking import check, check_at
 from tests.faults.figures import Report, Scale
 from tests.faults.installation import Installation
+from tests.faults.whole import Whole
 from tests.waiting import eventually
 
 PARTS = backup.parts_of(outputs=True, homes=False, environments=False)
@@ -112,3 +113,27 @@ def test_a_lost_database_is_made_again_from_what_runs(installation: Installation
         check(installation)
         empty(installation)
     report(12, case="database lost", rounds=rounds, adopted=known, uncharged=0, unseen=0, died=0)
+
+
+def test_both_databases_are_lost_and_a_server_keeps_what_it_holds(
+    proxy_script: Path, server_python: Path, report: Report
+) -> None:
+    """The hub's as well: who signs in anew and presses Start finds the server as it was, with its memory."""
+    with Whole.make(proxy_script, server_python, light=["ada"]) as whole:
+        person = whole.person("ada")
+        person.ask()
+        person.until("ready")
+        assert [person.counter(), person.counter()] == [1, 2]
+        (before,) = whole.running("ada")
+        person.close()
+        whole.lose_databases()
+        person = whole.person("ada")
+        assert person.until("ready")["id"] == before.workload_id
+        person.ask()
+        assert eventually(person.counter, within=60) == 3
+        assert [seen.pid for seen in whole.running("ada")] == [before.pid]
+        person.stop()
+        assert whole.running("ada") == []
+        check_at(whole.state)
+        person.close()
+    report(12, case="both databases lost", died=0)

@@ -149,6 +149,16 @@ class Whole:
             hub.execute(f"DELETE FROM api_tokens WHERE user_id = {mine} AND note LIKE 'Server at %'", (user,))
         hub.close()
 
+    def lose_databases(self) -> None:
+        """Service and hub die, and so does all that they knew; both are started again."""
+        for child in (self.hub, self.service):
+            self.kill(child)
+        for path in (self.state / "database").glob("*.sqlite*"):
+            path.unlink()
+        self.service.start()
+        eventually(lambda: self._healthy(self.service, f"{self.settings.service_url}/health"), within=60)
+        self.restart_hub(None)
+
     def until_dead(self, child: Child) -> None:
         """Until it has killed itself at its crash point."""
         assert child.process is not None
