@@ -58,14 +58,14 @@ def back_to_size(bench: Bench, cluster: str, worker: str) -> float:
             found["phase"] == "ready" and named == {worker} == {r for r in roles(bench, cluster) if "worker" in r}
         )
 
-    eventually(there, within=120, what=f"{worker} in its place")
+    eventually(there, within=300, what=f"{worker} in its place")
     return time.perf_counter() - begun
 
 
 def ended(bench: Bench, cluster: str, phase: str) -> tuple[dict[str, Any], float]:
     """Waits for its end: what the owner sees then, and the seconds since the call. Nothing is left, what it held is released."""
     begun = time.perf_counter()
-    found = bench.wait(cluster, phase, within=120)
+    found = bench.wait(cluster, phase, within=300)
     assert found["ended_at"] is not None
     assert held(bench, cluster)[1] is False
     assert bench.context.processes.observe(cluster) == []

@@ -36,7 +36,7 @@ WORK = "value = ray.get([slow.remote(number) for number in range(4)])"
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with open_settings(port_first=26900) as made:
+    with open_settings(port_first=26900, start_timeout_s=300) as made:
         yield made
 
 
@@ -48,7 +48,7 @@ def bench(context: Context, ada: Headers) -> Iterator[Bench]:
 
 def make(bench: Bench) -> str:
     cluster = bench.create(engine="ray", worker={"cpu": 1, "memory": 1 << 30})
-    bench.wait(cluster, "ready", within=120)
+    bench.wait(cluster, "ready", within=300)
     return cluster
 
 
@@ -61,7 +61,7 @@ def loses_its_head(bench: Bench, cluster: str, driver: Driver, program: str | No
     assert "(objects, actors, futures) is lost" in found["reason"]
     assert held(bench, cluster) == (reserved, False)
     told = "value = [ray.is_initialized(), cluster.status, mine]"
-    eventually(lambda: driver.run(told)[0] is False, within=60, what="the kernel letting go")
+    eventually(lambda: driver.run(told)[0] is False, within=120, what="the kernel letting go")
     _, status, mine = driver.run(told)
     assert "failed - The head is gone" in status
     assert mine == "kept"
@@ -92,7 +92,7 @@ def loses_a_worker(bench: Bench, cluster: str, driver: Driver) -> float:
     """While it works; seconds until another has its place."""
     reserved = held(bench, cluster)
     driver.start(WORK)
-    eventually(lambda: bench.busy(cluster), within=60, what="the tasks")
+    eventually(lambda: bench.busy(cluster), within=120, what="the tasks")
     kill(bench, cluster, "worker-1")
     begun = time.perf_counter()
     assert driver.answer() == [0, 1, 4, 9]

@@ -42,7 +42,7 @@ value = client.run_on_scheduler(eat)
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with open_settings(port_first=27300) as made:
+    with open_settings(port_first=27300, start_timeout_s=300) as made:
         yield made
 
 
@@ -54,7 +54,7 @@ def bench(context: Context, ada: Headers) -> Iterator[Bench]:
 
 def make(bench: Bench) -> str:
     cluster = bench.create(engine="dask", worker={"cpu": 1, "memory": 1 << 30}, head={"cpu": 1, "memory": 1 << 29})
-    bench.wait(cluster, "ready", within=120)
+    bench.wait(cluster, "ready", within=300)
     return cluster
 
 
@@ -62,7 +62,7 @@ def loses_a_worker(bench: Bench, cluster: str, driver: Driver) -> float:
     """While it works; seconds until another has its place."""
     reserved = held(bench, cluster)
     driver.start(WORK)
-    eventually(lambda: bench.busy(cluster), within=60, what="the tasks")
+    eventually(lambda: bench.busy(cluster), within=120, what="the tasks")
     kill(bench, cluster, "worker-1")
     begun = time.perf_counter()
     assert driver.answer() == [0, 1, 4, 9]
