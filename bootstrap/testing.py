@@ -21,6 +21,7 @@ VENV = ROOT / ".venv"
 LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",), "nftables": ("nftables",)}
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]  # by the groups of tests/side_by_side.py
 CHECKS = {
     "ruff": ("ruff", "check", "."),
     "mypy": ("mypy",),
@@ -37,7 +38,7 @@ def run_tests(places: Places, arguments: list[str]) -> int:
     failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
     if failed:
         say(f"Failed: {', '.join(failed)}; see above. The tests follow")
-    status, summary = _pytest(arguments)
+    status, summary = _pytest(arguments or SIDE_BY_SIDE)
     left = _end_leftovers()
     if left:
         say(f"Ended what the tests had left running: {', '.join(left)}")

@@ -21,11 +21,20 @@ from moorage_images.sandbox import Log
 from moorage_images.seal import remove
 from tests.fakes.package_index import PackageIndex, client_wheel, small_index
 from tests.images.places import find_uv, open_python
+from tests.side_by_side import arrange
 
+# Of each process of tests its own: to end a build is to end all that runs under its uid.
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+BUILDERS = range(65700 + 100 * _PROCESS, 65800 + 100 * _PROCESS)
 Build = Callable[..., EnvironmentRecord]
 
 # A service that a test starts leaves no rules in this machine's own network; the story raises its wall, and takes it away.
 os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("dist", "no") != "no":
+        arrange(items)
 
 
 @pytest.fixture
@@ -51,7 +60,7 @@ def places(open_folder: Path, index: PackageIndex) -> images.BuildPlaces:
     state.mkdir()
     return images.BuildPlaces(
         environments=state / "environments", cache=state / "build-cache", scratch=state / "scratch", uv=find_uv(),
-        accounts=range(65700, 65800) if os.geteuid() == 0 else None, network=index.variables, bounds=Bounds(),
+        accounts=BUILDERS if os.geteuid() == 0 else None, network=index.variables, bounds=Bounds(),
     )  # fmt: skip
 
 

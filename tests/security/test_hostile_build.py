@@ -9,7 +9,7 @@ import pytest
 
 from moorage_images.build import BuildPlaces
 from moorage_images.errors import BuildError
-from tests.conftest import Build
+from tests.conftest import BUILDERS, Build
 from tests.fakes.package_index import PackageIndex
 
 MIB = 1 << 20
@@ -124,4 +124,4 @@ extra.update(seen=seen, ended=ended, environment=[v for v in os.environ.values()
     told = found["FOUND"]
     assert isinstance(told, dict)
     assert (told["seen"], told["ended"], told["environment"]) == ([], [], [])
-    assert told["uid"] in range(65700, 65800)
+    assert told["uid"] in BUILDERS
