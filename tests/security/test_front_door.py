@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -60,7 +61,7 @@ def enter(browser: httpx.Client, site: Installed, name: str) -> None:
     assert browser.get(ME).json()["user"]["name"] == name
 
 
-def change(admin: httpx.Client, method: str, path: str, body: dict[str, object]) -> httpx.Response:
+def change(admin: httpx.Client, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
     origin = str(admin.base_url).rstrip("/")
     return admin.request(method, f"{PREFIX}/api/v1{path}", json=body, headers={"Origin": origin})
 
@@ -174,7 +175,7 @@ def test_no_secret_of_the_hub_is_found_in_logs_or_process_lists(site: Installed,
     with site.browser() as browser:
         assert browser.get("/hub/login-once", params={"token": link}).status_code == 200
         assert browser.get("/hub/login-once", params={"token": link}).status_code == 403
-        canaries.add("a session", browser.cookies.get("moorage-session", ""))
+        canaries.add("a session", str(browser.cookies["moorage-session"]))
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             canaries.look(f"command line {process.name}", (process / "cmdline").read_bytes())

@@ -50,10 +50,6 @@ def bad_credentials(
         "an expired session": session_cookie,
         "a session as a token": bearer(session_cookie["Cookie"].partition("=")[2]),
         "a token as a session": {"Cookie": f"moorage-session={token}", "Origin": context.settings.public_url},
-        "by a wrong scheme": {"Authorization": f"Basic {token}"},
-        "cut": bearer(token[:-1]),
-        "with more behind": bearer(f"{token}x"),
-        "in capitals": bearer(token.upper()),
     }
 
 
@@ -83,7 +79,15 @@ def test_every_route_refuses_what_is_no_good_credential(
             )
             if answer.status_code == 302:  # a page leads to the sign-in
                 assert "/hub/api/oauth2/authorize" in answer.headers["location"], route
-    assert asked > 800
+    assert asked > 600
+    token = ada["Authorization"].partition(" ")[2]
+    for headers in (
+        bearer(token[:-1]),
+        bearer(f"{token}x"),
+        bearer(token.upper()),
+        {"Authorization": f"Basic {token}"},
+    ):
+        assert client.get("/api/v1/me", headers=headers).status_code == 401, headers
     assert client.get("/api/v1/me", headers=ada).status_code == 200
 
 
