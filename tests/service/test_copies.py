@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
+from moorage import cli
 from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.projects import secrets
@@ -222,6 +223,27 @@ def test_what_is_there_is_moved_aside_and_what_is_newer_of_users_and_runs_stays(
     assert (outcome.aside / "secrets" / "vault-key").exists()
     present = sqlite3.connect(state / "database" / "service.sqlite")
     assert {name for (name,) in present.execute("SELECT hub_name FROM users")} == {"ada"}
+
+
+def test_the_commands_say_what_they_did_and_what_to_do_next(
+    furnished: Context, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = furnished.settings.state
+    target = tmp_path / "copy.tar"
+    assert cli.run(["admin", "backup", str(target), "--no-outputs", "--state", str(state)]) == 0
+    said = capsys.readouterr().out
+    assert f"Wrote {target}" in said
+    assert "Left out: outputs, homes, environments." in said
+    assert "It holds the key that opens every stored secret." in said
+    assert cli.run(["admin", "backup", str(target), "--state", str(state)]) == 1
+    assert "never replaces" in capsys.readouterr().err
+    furnished.database.close()
+    assert cli.run(["admin", "restore", str(target), "--state", str(state)]) == 0
+    said = capsys.readouterr().out
+    assert "What was there lies in" in said
+    assert "make up" in said
+    assert cli.run(["admin", "restore", str(tmp_path / "none.tar"), "--state", str(state)]) == 1
+    assert "There is no file" in capsys.readouterr().err
 
 
 # An older copy, put back under what runs.

@@ -4,7 +4,6 @@ It comes to that when the store was lost, or restored from a copy that is older 
 before it answers anybody, and with each look for orphans.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
@@ -20,10 +18,12 @@ from moorage_service.context import Context
 from moorage_service.jobs import outputs
 from moorage_service.jobs.schedules import schedule_of, timetable
 from moorage_service.recovery import adoption, cards, owners
+from moorage_service.store.database import FAILURES
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
+from moorage_spawners.shim import files
 
 ACTOR = "moorage"  # in the audit: nobody asked for it
 
@@ -39,14 +39,13 @@ class Restored:
 
     @classmethod
     def read(cls, path: Path) -> "Restored | None":
-        try:
-            found = json.loads(path.read_text())
-            return cls(datetime.fromisoformat(found["made_at"]), datetime.fromisoformat(found["restored_at"]))
-        except FileNotFoundError:
+        found = files.read(str(path))
+        if found is None:
             return None
+        return cls(datetime.fromisoformat(found["made_at"]), datetime.fromisoformat(found["restored_at"]))
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"made_at": self.made_at.isoformat(), "restored_at": self.restored_at.isoformat()}))
+        files.write(str(path), {"made_at": self.made_at.isoformat(), "restored_at": self.restored_at.isoformat()})
 
 
 def mark_of(state: Path) -> Path:
@@ -100,7 +99,7 @@ def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> N
         return  # the folder of something that never began, or of another version that has ended
     try:
         if card is None:
-            raise adoption.BadCardError("it has no card: it was started by an earlier version")
+            raise adoption.BadCardError("it has no card that can be read")
         rows = adoption.parse(card)
         with context.database.begin() as session:
             lock(session, ["adoption"])
@@ -109,8 +108,12 @@ def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> N
             lifecycle.record(session, workload_id, "workload.adopted", said, now=now)
             session.add(AuditRow(at=now, actor=ACTOR, action="workload.adopted", target=workload_id, why=said))
             _out_of_quarantine(session, workload_id)
-    except (adoption.BadCardError, IntegrityError) as error:
-        words = str(error) if isinstance(error, adoption.BadCardError) else "its rows do not fit those that are there"
+    except FAILURES:
+        raise
+    except Exception as error:  # whatever is wrong with one card: the others are adopted, and the service starts
+        if not isinstance(error, adoption.BadCardError):
+            log.exception("%s can't be adopted", workload_id)
+        words = str(error) if isinstance(error, adoption.BadCardError) else "its card does not fit the store"
         _quarantine(
             context, workload_id, f"It runs, but can't be known again: {words}. End it with `make down`, or by hand."
         )
@@ -198,8 +201,10 @@ def _go_on(context: Context, workload_id: str, observed: list[Observation]) -> N
     try:
         with context.database.begin() as session:
             adoption.adopt(session, context, workload_id, adoption.parse(card), observed)
-    except (adoption.BadCardError, IntegrityError) as error:
-        log.error("the card of %s does not fit the restored store: %s", workload_id, error)
+    except FAILURES:
+        raise
+    except Exception:  # what the copy knows of it has to do
+        log.exception("the card of %s does not fit the restored store", workload_id)
 
 
 def _ended_meanwhile(context: Context, workload_id: str, when: str) -> None:
