@@ -174,8 +174,15 @@ def test_a_folder_too_deep_for_sockets_is_replaced_by_a_short_one(settings: Sett
     from moorage_service.clusters.platforms.local import LONGEST_FOLDER, LocalPlatform
 
     deep = settings.model_copy(update={"state": settings.state / ("d" * 60)})
-    assert len(str(LocalPlatform(deep, context.processes, lambda _cluster: str).folder("cl-abcdefghijkm"))) <= LONGEST_FOLDER
-    assert LocalPlatform(settings, context.processes, lambda _cluster: str).folder("cl-abcdefghijkm").is_relative_to(settings.state)
+    assert (
+        len(str(LocalPlatform(deep, context.processes, lambda _cluster: str).folder("cl-abcdefghijkm")))
+        <= LONGEST_FOLDER
+    )
+    assert (
+        LocalPlatform(settings, context.processes, lambda _cluster: str)
+        .folder("cl-abcdefghijkm")
+        .is_relative_to(settings.state)
+    )
 
 
 def test_credentials_are_sealed_in_the_store(clusters: Clusters) -> None:

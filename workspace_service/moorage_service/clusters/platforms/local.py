@@ -32,7 +32,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 class LocalPlatform:
     """`hider_of(cluster_id)` takes out of a text what must not be shown of it."""
 
-    def __init__(self, settings: Settings, processes: LocalProcesses, hider_of: Callable[[str], Callable[[str], str]]) -> None:
+    def __init__(
+        self, settings: Settings, processes: LocalProcesses, hider_of: Callable[[str], Callable[[str], str]]
+    ) -> None:
         self._settings = settings
         self._processes = processes
         self._hider_of = hider_of
@@ -229,4 +231,6 @@ def _seen(each: Observation) -> Seen:
         how = "it ended unseen"
     if each.message:
         how = f"{how} ({each.message.rstrip('.')})"
-    return Seen(role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory > 0, how=how)
+    return Seen(
+        role=each.role, gone=each.gone, lost=each.state == "lost", out_of_memory=each.out_of_memory > 0, how=how
+    )
