@@ -4,9 +4,13 @@
 killed and started again, at a crash point too.
 """
 
+import contextlib
+import json
 import os
+import random
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -24,7 +28,7 @@ from moorage_hub.accounts import Accounts
 from moorage_hub.children import Child, end_strays
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings, load
-from moorage_hub.state import prepare_state, read_token
+from moorage_hub.state import prepare_state, read_token, write_private
 from moorage_hub.supervise import hub_child, service_child
 from moorage_service.admin.opening import opened
 from moorage_service.context import Context, make_context
@@ -81,6 +85,7 @@ class Whole:
         state.chmod(0o755)  # other uids' processes work below it
         try:
             prepare_state(state)
+            take_ports(state)
             python = furnish(state, server_python, heavy)
             own = {**HUB, "server_python": str(python), "proxy_script": str(proxy_script), **hub}
             (state / "settings.yaml").write_text(yaml.safe_dump({"hub": own, "service": SERVICE}))
@@ -233,6 +238,18 @@ def furnish(state: Path, server_python: Path, heavy: Sequence[str]) -> Path:
     context.hub.close()
     context.database.close()
     return python
+
+
+def take_ports(state: Path) -> None:
+    """Ports that nobody is given by chance while ours are killed: outside of those that the kernel gives away, and of the usual ones."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 24_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    write_private(
+        state / "ports.json", json.dumps(dict(zip(("public", "hub", "proxy_api", "service"), found, strict=False)))
+    )
 
 
 def program(path: Path, text: str) -> None:
