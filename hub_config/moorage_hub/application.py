@@ -14,7 +14,7 @@ from tornado.routing import Matcher, Rule
 from moorage.origins import OWN_PORTS, Origins, is_loopback, split_host
 
 # What services, servers and the proxy ask the hub for at its own port.
-INTERNAL = ("/hub/api/", "/hub/health", "/hub/error/", "/hub/metrics")
+INTERNAL = ("/hub/api", "/hub/health", "/hub/error/", "/hub/metrics")
 
 
 class Hub(JupyterHub):  # type: ignore[misc]  # jupyterhub carries no types

@@ -1,7 +1,7 @@
 """Dashboards and rendered notebooks are shown at the content origin, entered by a ticket, in nobody else's name."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -144,54 +144,40 @@ async def test_the_web_server_itself_sees_no_secret_to_log() -> None:
     assert grant.encode() not in scope["raw_path"]
 
 
-def signs_out(client: TestClient, context: Context, own: Headers, people: dict[str, Headers], clock: FakeClock) -> None:
-    assert client.post("/sign-out", headers=own).status_code == 303
-
-
-def is_disabled(
-    client: TestClient, context: Context, own: Headers, people: dict[str, Headers], clock: FakeClock
-) -> None:
-    disable(client, people["root"])
-
-
-def uses_it_no_more(
-    client: TestClient, context: Context, own: Headers, people: dict[str, Headers], clock: FakeClock
-) -> None:
-    clock.advance(context.settings.grant_s + 1)
-
-
-def loses_the_cluster(
-    client: TestClient, context: Context, own: Headers, people: dict[str, Headers], clock: FakeClock
-) -> None:
-    with context.database.begin() as session:
-        bob = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
-        for row in session.scalars(select(TicketRow)):
-            row.user_id = bob.id
-
-
-@pytest.mark.parametrize("end", [signs_out, is_disabled, uses_it_no_more, loses_the_cluster])
 def test_a_grant_ends_for_pages_and_websockets_when_its_user(
-    client: TestClient,
-    context: Context,
-    own: Headers,
-    people: dict[str, Headers],
-    clock: FakeClock,
-    dask: str,
-    end: object,
+    client: TestClient, context: Context, hub: FakeHub, people: dict[str, Headers], clock: FakeClock, dask: str
 ) -> None:
-    place = entered(client, own, f"/dashboards/{dask}/ws")
-    socket_headers = {**THERE, "Origin": CONTENT}
-    with client.websocket_connect(f"{PREFIX}{place}", headers=dict(socket_headers)) as socket:
-        assert socket.receive_json()["path"] == f"{PREFIX}/dashboards/{dask}/ws"
-        assert callable(end)
-        end(client, context, own, people, clock)
-        with pytest.raises(WebSocketDisconnect) as closed:
-            socket.receive_text()
-        assert closed.value.code == 1008
-    answer = client.get(place, headers={**THERE, "Sec-Fetch-Mode": "cors"})
-    assert answer.status_code in (401, 404)
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{PREFIX}{place}", headers=dict(socket_headers)):
-        raise AssertionError("it was opened")
+    """Is not using it, loses it, signs out here, is signed out at the hub, or is disabled."""
+
+    def give_to_bob(_own: Headers) -> None:
+        with context.database.begin() as session:
+            bob = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
+            for row in session.scalars(select(TicketRow)):
+                row.user_id = bob.id
+
+    def forget_at_the_hub(_own: Headers) -> None:
+        hub.tokens = {token: value for token, value in hub.tokens.items() if value[0] != "ada"}
+
+    ends: list[Callable[[Headers], object]] = [
+        lambda _own: clock.advance(context.settings.grant_s + 1),
+        give_to_bob,
+        lambda own: client.post("/sign-out", headers=own),
+        forget_at_the_hub,
+        lambda _own: disable(client, people["root"]),
+    ]
+    for end in ends:
+        own = cookies_of(client, hub, context, "ada")
+        place = entered(client, own, f"/dashboards/{dask}/ws")
+        headers = {**THERE, "Origin": CONTENT}
+        with client.websocket_connect(f"{PREFIX}{place}", headers=dict(headers)) as socket:
+            assert socket.receive_json()["path"] == f"{PREFIX}/dashboards/{dask}/ws"
+            end(own)
+            with pytest.raises(WebSocketDisconnect) as closed:
+                socket.receive_text()
+            assert closed.value.code == 1008
+        assert client.get(place, headers={**THERE, "Sec-Fetch-Mode": "cors"}).status_code in (401, 404)
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{PREFIX}{place}", headers=dict(headers)):
+            raise AssertionError("it was opened")
 
 
 def test_a_grant_that_is_used_goes_on(
@@ -221,14 +207,12 @@ def test_a_grant_opens_one_thing_of_ones_own(
         assert client.get(path, headers=THERE).status_code in (400, 401, 404), path
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:8000", "http://evil.example", "http://bob.localhost:8000", None])
-def test_a_websocket_comes_from_its_own_page_only(
-    client: TestClient, own: Headers, dask: str, origin: str | None
-) -> None:
+def test_a_websocket_comes_from_its_own_page_only(client: TestClient, own: Headers, dask: str) -> None:
     place = entered(client, own, f"/dashboards/{dask}/ws")
-    headers = {**THERE, **({} if origin is None else {"Origin": origin})}
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{PREFIX}{place}", headers=dict(headers)):
-        raise AssertionError("it was opened")
+    for origin in (PORTAL, "http://evil.example", "http://bob.localhost:8000", None):
+        headers = {**THERE, **({} if origin is None else {"Origin": origin})}
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{PREFIX}{place}", headers=dict(headers)):
+            raise AssertionError(f"it was opened for {origin}")
 
 
 def test_each_origin_has_its_own_paths_only(

@@ -1,6 +1,6 @@
 """The dashboards' proxy leads to the one place that our record names, whatever the request or the dashboard says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -40,11 +40,14 @@ REDIRECTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["one", "per-user"])
+with_and_without_a_content_origin = pytest.mark.parametrize("settings", ["one", "per-user"], indirect=True)
+
+
+@pytest.fixture
 def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
     with open_settings(port_first=27500) as made:
-        made.origins, made.rates = request.param, Rates(enabled=False)
-        made.public_url = "http://127.0.0.1:8000" if request.param == "one" else PORTAL
+        made.origins, made.rates = getattr(request, "param", "per-user"), Rates(enabled=False)
+        made.public_url = "http://127.0.0.1:8000" if made.origins == "one" else PORTAL
         yield made
 
 
@@ -73,6 +76,7 @@ def seen_by(answer: Any, asked: str = "") -> dict[str, Any]:
     return found
 
 
+@with_and_without_a_content_origin
 def test_a_path_is_a_path_of_the_dashboard(
     client: TestClient, clusters: Clusters, cluster: str, place: tuple[str, Headers]
 ) -> None:
@@ -123,6 +127,7 @@ def test_no_header_names_another_target_or_passes_what_is_ours(
     assert {"cookie", "x-mine", "referer", "x-forwarded-host", "proxy-authorization"}.isdisjoint(seen)
 
 
+@with_and_without_a_content_origin
 def test_no_redirect_leads_out_of_the_dashboard(client: TestClient, place: tuple[str, Headers]) -> None:
     path, headers = place
     for to in REDIRECTS:
@@ -149,14 +154,12 @@ def test_what_comes_back_sets_no_cookie_and_no_policy(client: TestClient, place:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize(
-    "ask", [lambda c, p, h: c.get(f"{p}/x", headers=h), lambda c, p, h: c.post(f"{p}/x", headers=h)]
-)
 def test_the_cluster_is_asked_for_again_at_every_request(
-    client: TestClient, clusters: Clusters, cluster: str, place: tuple[str, Headers], ask: Callable[..., Any]
+    client: TestClient, clusters: Clusters, cluster: str, place: tuple[str, Headers]
 ) -> None:
     path, headers = place
     assert client.delete(f"/api/v1/clusters/{cluster}", headers=clusters.notebook).status_code == 202
-    assert ask(client, path, headers).json()["code"] == "no_dashboard"
+    for method in ("GET", "POST", "DELETE"):
+        assert client.request(method, f"{path}/x", headers=headers).json()["code"] == "no_dashboard"
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(f"{PREFIX}{path}/ws", headers=dict(headers)):
         raise AssertionError("it was opened")
