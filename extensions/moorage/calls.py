@@ -390,6 +390,10 @@ def sign_out(name: str, why: str | None = None) -> Call[None]:
     )
 
 
-def audit(most: int = 200) -> Call[list[dict[str, Any]]]:
-    """Who changed what, when: entries of the service's audit, newest first."""
-    return Call(method="GET", path="/audit", params=_params(most=most), read=reading(list[dict[str, Any]]))
+def audit(
+    most: int = 200, *, actor: str | None = None, action: str | None = None, target: str | None = None,
+    older_than: int | None = None,
+) -> Call[list[wire.AuditEntry]]:  # fmt: skip
+    """Who changed what, newest first. `action`: one, or all of a kind ("limit"); `target`: a part of it; `older_than`: an id."""
+    params = _params(most=most, actor=actor, action=action, target=target, older_than=older_than)
+    return Call(method="GET", path="/audit", params=params, read=reading(list[wire.AuditEntry]))

@@ -1,4 +1,4 @@
-"""What the docs say about settings, routes and metrics is what there is."""
+"""What the docs say about settings, routes, metrics and commands is what there is."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ from moorage_service import metrics
 from moorage_service.app import API, create_app
 from moorage_service.context import make_context
 from moorage_service.settings import Inventory, Rates, Settings
+from tests.contract import commands_page
 from tests.contract.settings_table import table_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,6 +31,16 @@ def test_the_admins_page_has_every_metric() -> None:
     named = {family.name for family in REGISTRY.collect() if family.name.startswith("moorage_")}
     missing = {name for name in named if f"`{name}" not in text}
     assert not missing
+
+
+def test_every_command_option_and_target_is_documented() -> None:
+    assert commands_page.PAGE.read_text() == commands_page.page(), "run `python -m tests.contract.commands_page`"
+    told = "".join((DOCS / name).read_text() for name in ("user.md", "admin.md", "jobs.md", "projects.md"))
+    groups = set(re.findall(r"^### `(moorage [\w-]+)`", commands_page.page(), re.MULTILINE))
+    assert len(groups) >= 9
+    assert {name for name in groups if f"`{name} " not in told and f"{name} " not in told} == set(), (
+        "say what they are for"
+    )
 
 
 Route = tuple[str, str]

@@ -183,7 +183,7 @@ def test_the_service_takes_what_the_client_sends_and_the_client_reads_what_it_an
     assert answers["my_use"].unit == "GiB-hours"
     assert {line.name for line in answers["use"].lines} == {"ada", "bob"}
     assert answers["as_csv"].startswith("begin,end,user,resource,amount,unit")
-    assert [each["action"] for each in answers["audit"][:2]] == ["user.sign-out", "user.change"]
+    assert [each.action for each in answers["audit"][:2]] == ["user.sign-out", "user.change"]
 
 
 def test_a_refusal_arrives_as_the_clients_error_with_its_parts(parties: Parties) -> None:

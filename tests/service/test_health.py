@@ -1,5 +1,6 @@
 """How an installation is, as its admins see it: on the page, and through the API."""
 
+import re
 import shutil
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from moorage_service.context import Context
+from moorage_service.portal import words
 from moorage_service.store.tables import ProjectRow, QuarantineRow
 from moorage_service.watch.heartbeats import LATE_S, Beat, Heartbeats
 from tests.fakes.hub import FakeHub
@@ -81,3 +83,24 @@ def test_a_hub_that_is_away_is_said_and_the_page_is_there(
     hub.down = True
     page = text_of(visitor.page("/admin/health"))
     assert "The hub is in trouble: The hub does not answer." in page
+
+
+def test_troubles_are_counted_beside_health_on_every_page_of_an_admin_without_asking_the_hub(
+    client: TestClient, context: Context, hub: FakeHub, admin: Headers, ada: Headers, project: ProjectRow
+) -> None:
+    visitor = sign_in(client, context, admin, "root")
+    assert "to see to" not in visitor.page("/workloads")
+    context.heartbeats = Stopped()
+    asked = len(hub.calls)
+    page = visitor.page("/admin/limits")
+    assert 'class="count" title="The loop that should fire schedules has made no whole pass' in page
+    assert "Health 1 to see to" in " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert ("GET", "/hub/api/") not in hub.calls[asked:]
+    assert "to see to" not in sign_in(client, context, ada, "ada").page("/workloads")
+
+
+def test_names_in_a_warning_are_shown_as_code_and_nothing_else_of_it_is_markup() -> None:
+    assert (
+        words.with_code("Set `uv`, or <run> `make up`.") == "Set <code>uv</code>, or &lt;run&gt; <code>make up</code>."
+    )
+    assert words.with_code("one ` alone & <b>") == "one ` alone &amp; &lt;b&gt;"

@@ -140,18 +140,36 @@ def sign_out(name: str, why: Why = None) -> None:
     now.done(f"{name} is signed out everywhere.", user=name)
 
 
-def audit(most: Annotated[int, typer.Option("--most", "-n", help="How many entries.")] = 50) -> None:
+def audit(
+    most: Annotated[int, typer.Option("--most", "-n", help="How many entries.")] = 50,
+    actor: Annotated[str | None, typer.Option(help="Only what this user did.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this, or all of a kind: limit, user, workload.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only of what has this in its name.")] = None,
+    older_than: Annotated[int | None, typer.Option(help="Only before the entry with this id.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for a spreadsheet.")] = False,
+) -> None:
     """Who changed what, newest first (for admins)."""
     now = session()
-    found = now.send(calls.audit(most))
-    now.result(
+    asked = calls.audit(most, actor=actor, action=action, target=target, older_than=older_than)
+    if csv:
+        return now.sheet(asked)
+    found = now.send(asked)
+    return now.result(
         found,
         lambda: now.table(
-            ["AT", "WHO", "WHAT", "ON", "WHY"],
-            [[one.get(name) for name in ("at", "actor", "action", "target", "why")] for one in found],
-            empty="Nothing was changed yet.",
+            ["ID", "AT", "WHO", "WHAT", "ON", "BEFORE", "AFTER", "WHY"],
+            [
+                (one.id, one.at, one.actor, one.action, one.target, _facts(one.before), _facts(one.after), one.why)
+                for one in found
+            ],
+            empty="Nothing was changed yet." if not (actor or action or target) else "No entry is like that.",
         ),
     )
+
+
+def _facts(found: dict[str, object] | None) -> str | None:
+    """ "amount: 2", one a line."""
+    return None if found is None else "\n".join(f"{name}: {value}" for name, value in found.items())
 
 
 def health() -> None:

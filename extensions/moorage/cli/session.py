@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from moorage import calls
 from moorage.call import Call
 from moorage.client import Client
 from moorage.environment import Surroundings, surroundings
@@ -76,6 +77,12 @@ class Session:
             self.out.file.write(json.dumps(codec.dump(value), indent=2, ensure_ascii=False) + "\n")
         else:
             human()
+
+    def sheet(self, asked: Call[Any]) -> None:
+        """Print the answer as CSV, as it came. Raises InvalidInput with `--json`."""
+        if self.json:
+            raise InvalidInput("Give --csv or --json, not both.", field="csv")
+        self.out.file.write(self.send(calls.as_csv(asked)))
 
     def done(self, sentence: str, **facts: object) -> None:
         """Say what was done; with --json as {"done": sentence, ...facts}."""

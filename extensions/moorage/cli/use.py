@@ -7,7 +7,6 @@ import typer
 
 from moorage import calls, wire
 from moorage.cli.session import command, session
-from moorage.errors import InvalidInput
 
 _LEVELS = "▁▂▃▄▅▆▇█"
 
@@ -26,15 +25,12 @@ def use(
 ) -> None:  # fmt: skip
     """What I held over time: core-hours, GiB-hours, GPU-hours; for admins, what everybody held."""
     now = session()
-    if csv and now.json:
-        raise InvalidInput("Give --csv or --json, not both.", field="csv")
     ask, grouped = (calls.use, by or "user") if everyone else (calls.my_use, by or "project")
     asked = ask(resource, grouped, days, timezone)
     if csv:
-        now.out.file.write(now.send(calls.as_csv(asked)))
-        return
+        return now.sheet(asked)
     found = now.send(asked)
-    now.result(found, lambda: _show(found))
+    return now.result(found, lambda: _show(found))
 
 
 def _show(found: wire.Use) -> None:

@@ -9,6 +9,7 @@ tolerantly: unknown fields are ignored, so `/api/v1` may grow.
 Units: cpu in cores, memory in bytes, durations in seconds, times as ISO 8601 text in UTC ("2026-11-21T06:00:00Z").
 """
 
+from moorage.wire.audit import AuditEntry
 from moorage.wire.clusters import (
     AgentOrders,
     AgentReport,
@@ -54,7 +55,7 @@ from moorage.wire.workloads import (
 )
 
 __all__ = [
-    "AgentOrders", "AgentReport", "Attach", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions",
+    "AgentOrders", "AgentReport", "Attach", "AuditEntry", "Build", "CellProgress", "Cluster", "ClusterChange", "ClusterOptions",
     "ClusterRequest", "ClusterSpec", "Disk", "EngineOptions", "Environment", "Event", "Health", "Holder", "Inspection",
     "Job", "JobVersion", "Limit", "LimitRequest", "Loop", "Me", "Member", "MemberRequest", "Notebook",
     "NotebookAdmission", "NotebookForgotten", "NotebookObservation", "NotebookRequest", "Parameter", "Part", "Phase",

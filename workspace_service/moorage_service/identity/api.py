@@ -1,24 +1,24 @@
 """Who I am, users, and the audit."""
 
+import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from moorage.wire import Me, Usage, User
-from moorage_service import __version__
-from moorage_service.clock import to_text
+from moorage.wire import AuditEntry, Me, Usage, User
+from moorage_service import __version__, sheets
 from moorage_service.context import Ctx
 from moorage_service.errors import Conflict
-from moorage_service.identity import disabled, sign_outs, users
+from moorage_service.identity import audit_log, disabled, sign_outs, users
 from moorage_service.identity.audit import audit
 from moorage_service.identity.callers import RequireAdmin, RequireUser
 from moorage_service.ledger import operations as ledger
 from moorage_service.projects.access import find_project
 from moorage_service.recovery import owners
 from moorage_service.store.records import shown
-from moorage_service.store.tables import AuditRow, UserRow
+from moorage_service.store.tables import UserRow
 from moorage_service.walls import extend_wall
 
 router = APIRouter(tags=["people"])
@@ -92,20 +92,28 @@ def sign_out(context: Ctx, caller: RequireAdmin, name: str, request: SignOut) ->
     sign_outs.everywhere(context, caller, name, why=request.why)
 
 
-@router.get("/audit")
+Filter = Annotated[str | None, Query(max_length=255)]
+
+
+@router.get("/audit", response_model=list[AuditEntry], responses=sheets.ALSO_CSV)
 def read_audit(
-    context: Ctx, caller: RequireAdmin, most: Annotated[int, Query(ge=1, le=1000)] = 200
-) -> list[dict[str, Any]]:
-    """Newest first: who, what, before, after, why."""
+    context: Ctx, caller: RequireAdmin, csv: sheets.AsCsv, actor: Filter = None, action: Filter = None, target: Filter = None,
+    older_than: Annotated[int | None, Query(ge=0, lt=1 << 63, description="The id of the last entry of the page before.")] = None,
+    most: Annotated[int, Query(ge=1, le=audit_log.MOST)] = 200,
+) -> list[AuditEntry] | Response:  # fmt: skip
+    """Newest first: who, what, before, after, why. `action`: one, or all of a kind ("limit"). `target`: a part of it."""
+    wanted = audit_log.Wanted(actor=actor, action=action, target=target, older_than=older_than, most=most)
     with context.database.read() as session:
-        rows = session.scalars(select(AuditRow).order_by(AuditRow.id.desc()).limit(most))
-        return shown(rows, _entry, lambda row: f"audit/{row.id}")
+        found = audit_log.read(session, wanted)
+    if not csv:
+        return found
+    columns = ["id", "at", "actor", "action", "target", "before", "after", "why"]
+    rows = (
+        [each.id, each.at, each.actor, each.action, each.target, _json(each.before), _json(each.after), each.why]
+        for each in found
+    )
+    return sheets.sheet("audit", columns, rows)
 
 
-def _entry(row: AuditRow) -> dict[str, Any]:
-    before = None if row.before is None else dict(row.before)
-    after = None if row.after is None else dict(row.after)
-    return {
-        "at": to_text(row.at), "actor": row.actor, "action": row.action, "target": row.target, "before": before, "after": after,
-        "why": row.why,
-    }  # fmt: skip
+def _json(facts: dict[str, Any] | None) -> str | None:
+    return None if facts is None else json.dumps(facts, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Pages for admins: limits, who holds what, users, the audit, and how Moorage is."""
+"""Pages for admins: limits, who holds what, users, and how Moorage is."""
 
 from typing import Annotated, cast, get_args
 
@@ -107,11 +107,6 @@ def change_user(
 def sign_out(context: Ctx, caller: PageAdmin, name: str, why: Annotated[str, Form()] = "") -> Response:
     identity.sign_out(context, caller, name, identity.SignOut(why=forms.optional(why)))
     return render.go(f"{PREFIX}/admin/users", good=f"{name} is signed out everywhere.")
-
-
-@router.get("/audit")
-def audit(request: Request, context: Ctx, caller: PageAdmin) -> Response:
-    return render.page(request, caller, "audit.html", entries=identity.read_audit(context, caller))
 
 
 @router.get("/health")

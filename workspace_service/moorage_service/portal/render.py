@@ -16,6 +16,7 @@ from moorage_service.context import current_context
 from moorage_service.identity.callers import Caller
 from moorage_service.portal import values, words
 from moorage_service.settings import PREFIX
+from moorage_service.watch.health import troubles as troubles_of
 
 FLASH = "moorage-flash"
 STATIC = Path(__file__).parent / "static"
@@ -66,7 +67,12 @@ def page(request: Request, caller: Caller, template: str, *, status: int = 200, 
     """The page, with the message that the form before it left. `live` in `data`: seconds between two refreshes."""
     flash = _taken(request)
     data.setdefault("live", None)
-    text = environment().get_template(template).render(caller=caller, path=request.url.path, flash=flash, **data)
+    troubles = troubles_of(current_context(request)) if caller.admin else []
+    text = (
+        environment()
+        .get_template(template)
+        .render(caller=caller, path=request.url.path, flash=flash, troubles=troubles, **data)
+    )
     response = HTMLResponse(text, status_code=status, headers=_headers(request))
     if flash is not None and not request.headers.get("x-live"):
         response.delete_cookie(FLASH, path=PREFIX)
@@ -84,7 +90,7 @@ def _headers(request: Request) -> dict[str, str]:
 
 def error_page(request: Request, status: int, message: str) -> Response:
     text = environment().get_template("error.html").render(
-        caller=None, path=request.url.path, flash=None, live=None, status=status, message=message,
+        caller=None, troubles=[], path=request.url.path, flash=None, live=None, status=status, message=message,
         title=_TITLES.get(status, "That did not work"),
     )  # fmt: skip
     return HTMLResponse(text, status_code=status, headers=HEADERS)

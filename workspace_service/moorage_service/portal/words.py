@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from moorage.quantities import show_amount
 from moorage.wire import Phase, Remaining, Size
@@ -150,6 +150,14 @@ def plain(text: str) -> str:
     return _ANSI.sub("", text)
 
 
+def with_code(text: str) -> Markup:
+    """A sentence in which `names` between backticks are shown as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts))
+
+
 def hour(moment: str) -> Markup:
     """A time element with the clock's time; the page's script turns it into the reader's own zone."""
     return Markup('<time datetime="{0}" data-clock title="{1}">{2}</time>').format(
@@ -201,18 +209,6 @@ def ordered(amounts: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(((name, amounts[name]) for name in shown), key=lambda pair: rank(pair[0]))
 
 
-def facts(found: Mapping[str, Any] | None, about: str = "") -> str:
-    """An entry of the audit: "amount: 4 GiB, why: ..."."""
-    parts = []
-    for name, value in (found or {}).items():
-        if name == "limit":
-            continue  # an id, for `moorage admin check`
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = show_amount("memory", value) if name == "amount" and " memory " in about else number(value)
-        parts.append(f"{name}: {value}")
-    return ", ".join(parts)
-
-
 def left_percent(item: Remaining) -> int:
     return 0 if item.amount <= 0 else round(100 * min(1.0, item.used / item.amount))
 
@@ -220,6 +216,6 @@ def left_percent(item: Remaining) -> int:
 FILTERS: dict[str, Callable[..., Any]] = {
     "resource_name": resource_name, "amount": amount, "holds": holds, "size": size, "gib": gib, "number": number, "tone": tone,
     "span": span, "ago": ago, "elapsed": elapsed, "clock_time": clock_time, "hour": hour, "date": date, "percent": left_percent,
-    "in_order": in_order, "ordered": ordered, "facts": facts, "over_time": over_time, "fire_time": fire_time, "plain": plain,
-    "past": past, "figure": figure,
+    "in_order": in_order, "ordered": ordered, "over_time": over_time, "fire_time": fire_time, "plain": plain,
+    "past": past, "figure": figure, "with_code": with_code,
 }  # fmt: skip

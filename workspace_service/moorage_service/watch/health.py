@@ -5,7 +5,7 @@ import platform
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import httpx
 from sqlalchemy import func, select, text
@@ -114,32 +114,50 @@ def _disks(context: Context) -> Iterator[Disk]:
             yield Disk(path=str(folder), free=usage.free, total=usage.total)
 
 
+def troubles(context: Context) -> list[str]:
+    """What must be seen to and can be told without asking another program: loops, disks, records. Cheap enough for every page."""
+    return [*_late(context.heartbeats.all()), *_full(_disks(context)), *_set_aside(context)]
+
+
 def _warnings(context: Context, parts: list[Part], beats: list[Beat], disks: list[Disk]) -> Iterator[str]:
+    """Troubles first, then advice."""
     for part in parts:
         if not part.ok:
             yield f"The {part.name} is in trouble: {part.says.rstrip('.')}."
+    yield from _late(beats)
+    yield from _full(disks)
+    yield from _set_aside(context)
+    if context.no_wall is not None:
+        yield context.no_wall
+    if (advisory := context.processes.limits_enforced()) is not None:
+        yield advisory
+    if os.geteuid() == 0 and context.settings.origins == "one":
+        yield (
+            "All users' notebooks share one origin with the portal, so a page of one user's notebook can act as whoever opens it. "
+            "Give `public_url` a name with wildcard DNS and set `origins: per-user`."
+        )
+
+
+def _late(beats: Iterable[Beat]) -> Iterator[str]:
     for beat in beats:
         if beat.late:
             yield (
                 f"The loop that should {beat.loop} has made no whole pass for {beat.age_s:.0f} s. service.log says why; "
                 "a restart of Moorage harms nothing that runs."
             )
+
+
+def _full(disks: Iterable[Disk]) -> Iterator[str]:
     for disk in disks:
         if disk.free < LOW * disk.total:
             yield f"The disk of {disk.path} has {100 * disk.free / disk.total:.0f} % left. Make room before builds and runs fail."
-    if context.no_wall is not None:
-        yield context.no_wall
-    if (advisory := context.processes.limits_enforced()) is not None:
-        yield advisory
+
+
+def _set_aside(context: Context) -> Iterator[str]:
     with context.database.read() as session:
         aside = session.scalar(select(func.count()).select_from(QuarantineRow)) or 0
     if aside:
         yield (
             f"{aside} record{'' if aside == 1 else 's'} could not be read and {'is' if aside == 1 else 'are'} set aside. "
             "`moorage admin check` names them."
-        )
-    if os.geteuid() == 0 and context.settings.origins == "one":
-        yield (
-            "All users' notebooks share one origin with the portal, so a page of one user's notebook can act as whoever opens it. "
-            "Give `public_url` a name with wildcard DNS and set `origins: per-user`."
         )

@@ -1,0 +1,54 @@
+"""Use over time and the audit in a terminal."""
+
+from typing import Any
+
+from tests.client import test_cli
+from tests.client.test_cli import Terminal, answer
+from tests.fakes.service_api import FakeServiceApi
+
+api, moorage = test_cli.api, test_cli.moorage
+
+USE: dict[str, Any] = {
+    "resource": "cpu", "unit": "core-hours", "by": "project", "timezone": "UTC", "total": 12.0,
+    "edges": ["2026-11-20T06:00:00Z", "2026-11-20T12:00:00Z", "2026-11-20T18:00:00Z"], "until": "2026-11-20T17:00:00Z",
+    "lines": [{"name": "starter", "total": 9.0, "amounts": [8.0, 1.0]}, {"name": "den", "total": 3.0, "amounts": [0.0, 3.0]}],
+}  # fmt: skip
+
+
+def test_use_over_time_is_a_table_with_a_bar_for_each_bucket(moorage: Terminal, api: FakeServiceApi) -> None:
+    answer(api, "GET", "/me/use", USE)
+    assert moorage("use", "--days", "1", "--timezone", "Europe/Berlin") == 0
+    assert "starter" in moorage.out
+    assert "75%" in moorage.out
+    assert "█▂" in moorage.out
+    assert "Together 12.00 core-hours." in moorage.out
+    assert dict(api.requests[-1].url.params) == {
+        "resource": "cpu",
+        "by": "project",
+        "days": "1",
+        "timezone": "Europe/Berlin",
+    }
+    answer(api, "GET", "/me/use", {**USE, "total": 0.0, "lines": []})
+    assert moorage("use") == 0
+    assert "No cpu was held in this time." in moorage.out
+
+
+def test_of_everybody_by_user_and_as_the_services_csv(moorage: Terminal, api: FakeServiceApi) -> None:
+    answer(api, "GET", "/use", USE)
+    assert moorage("use", "--everyone", "--json") == 0
+    assert moorage.json["lines"][0]["name"] == "starter"
+    assert api.requests[-1].url.params["by"] == "user"
+    assert moorage("use", "--csv", "--json") == 2
+    assert "not both" in moorage.err
+
+
+def test_the_audit_is_chosen_and_shown_with_before_and_after(moorage: Terminal, api: FakeServiceApi) -> None:
+    entry = {
+        "id": 7, "at": "2026-11-21T06:00:00Z", "actor": "root", "action": "user.change", "target": "bob", "before": {"uid": None},
+        "after": {"uid": 1001}, "why": "asked",
+    }  # fmt: skip
+    answer(api, "GET", "/audit", [entry])
+    assert moorage("audit", "--action", "user", "--older-than", "9") == 0
+    for piece in ("uid: None", "uid: 1001", "asked"):
+        assert piece in moorage.out
+    assert dict(api.requests[-1].url.params) == {"most": "50", "action": "user", "older_than": "9"}
