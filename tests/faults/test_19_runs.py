@@ -51,13 +51,14 @@ sys.exit(wish.get("exit", 0))
 
 
 class Runs:
-    """Runs of an installation whose environment is this interpreter's, so that kernels are real."""
+    """Runs of an installation whose environment is this interpreter's, so that runners and kernels are real."""
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self._jobs = 0
         python = installation.state / "environments" / ENVIRONMENT / "bin" / "python"
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        self.set(server_python=sys.executable)
 
     @classmethod
     def stand_in(cls, installation: Installation) -> "Runs":
