@@ -335,6 +335,13 @@ def test_what_a_service_says_is_passed_on(api: FakeServiceApi, moorage: Terminal
     assert moorage.err.strip() == "Only an admin may do this."
 
 
+def test_a_user_is_signed_out_everywhere(api: FakeServiceApi, moorage: Terminal) -> None:
+    api.next_replies = [httpx.Response(204)]
+    assert moorage("users", "sign-out", "ada", "--why", "lost laptop") == 0
+    assert moorage.out.strip() == "ada is signed out everywhere."
+    assert moorage.sent("POST", "/users/ada/sign-out") == {"why": "lost laptop"}
+
+
 def test_names_with_brackets_are_shown_as_they_are(api: FakeServiceApi, moorage: Terminal) -> None:
     api.add_cluster("c1", "ray [bold]x[/bold]", phase="starting", reason="waits for [gpu]")
     assert moorage("cluster", "list") == 0
@@ -359,7 +366,7 @@ def test_every_command_takes_json_and_has_help(moorage: Terminal, capsys: pytest
         "project": ["list", "new", "build", "show", "delete", "members"],
         "run": ["list", "show", "log", "cancel", "outputs"],
         "secret": ["list", "set", "remove"],
-        "users": ["list", "set"],
+        "users": ["list", "set", "sign-out"],
         "workload": ["list", "events", "stop"],
     }
     for group, names in groups.items():
