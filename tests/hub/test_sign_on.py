@@ -1,5 +1,6 @@
 """Single sign-on by settings: what is refused before anything starts, and what is filled in."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,30 @@ def test_a_name_is_linked_once(state: Path) -> None:
     assert identities.link("ada", "2")
     with pytest.raises(BadAccount, match="nothing to unlink"):
         identities.unlink("bob")
+
+
+def test_the_examples_of_the_admins_page_work(state: Path) -> None:
+    section = (
+        (Path(__file__).parents[2] / "docs" / "admin.md")
+        .read_text()
+        .partition("### Single sign-on")[2]
+        .partition("\n### ")[0]
+    )
+    examples = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    made = []
+    for example in examples:
+        (state / "settings.yaml").write_text(example)
+        c = Config()
+        install(c, load(state))
+        made.append(c.JupyterHub.authenticator_class(config=c))
+    assert [type(each).__name__ for each in made] == [
+        "GuardedGenericOAuthenticator", "GuardedGitHubOAuthenticator", "GuardedGoogleOAuthenticator",
+    ]  # fmt: skip
+    generic, github, google = made
+    assert (generic.username_claim, generic.admin_groups, generic.allowed_email_domains) == (
+        "email",
+        {"lab-admins"},
+        ["example.org"],
+    )
+    assert (github.username_claim, github.allowed_organizations) == ("login", {"my-lab"})
+    assert google.allowed_email_domains == ["example.org"]
