@@ -359,6 +359,7 @@ def test_usage_errors_are_exit_code_2(moorage: Terminal) -> None:
 def test_every_command_takes_json_and_has_help(moorage: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
     groups = {
         "": ["me", "usage", "use", "audit", "health", "schema"],
+        "build": ["list", "log", "cancel"],
         "cluster": ["options", "create", "list", "show", "stop", "attach", "log"],
         "job": ["promote", "list", "show", "run", "runs", "schedule", "pause", "resume", "delete"],
         "limits": ["list", "set", "remove"],

@@ -1,7 +1,10 @@
-"""Use over time and the audit in a terminal."""
+"""Use over time, the audit and builds in a terminal; and that each call a person can make has its command."""
 
+from inspect import getmembers, isfunction
+from pathlib import Path
 from typing import Any
 
+from moorage import calls, cli
 from tests.client import test_cli
 from tests.client.test_cli import Terminal, answer
 from tests.fakes.service_api import FakeServiceApi
@@ -52,3 +55,35 @@ def test_the_audit_is_chosen_and_shown_with_before_and_after(moorage: Terminal, 
     for piece in ("uid: None", "uid: 1001", "asked"):
         assert piece in moorage.out
     assert dict(api.requests[-1].url.params) == {"most": "50", "action": "user", "older_than": "9"}
+
+
+def test_builds_are_listed_read_and_cancelled(moorage: Terminal, api: FakeServiceApi) -> None:
+    answer(
+        api,
+        "GET",
+        "/projects/starter/builds",
+        [{"id": "bu-1", "project": "starter", "state": "failed", "error": "No such package."}],
+    )
+    assert moorage("build", "list") == 0
+    assert "No such package." in moorage.out
+    answer(api, "GET", "/builds/bu-1/log", b"Resolving\n", b"failed\n", b"")
+    assert moorage("build", "log", "bu-1") == 0
+    assert moorage.out == "Resolving\nfailed\n"
+    answer(api, "DELETE", "/builds/bu-1", b"", status=204)
+    assert moorage("build", "cancel", "bu-1") == 0
+    assert "asked to end" in moorage.out
+
+
+# What programs say: the hub's spawner, a cluster's agent, a run's runner. `create_limit` changes a limit, too.
+OF_PROGRAMS = {"admit_notebook", "observe_notebook", "forget_notebook", "report", "report_run", "put_run_output"}
+ELSEWHERE = {"set_limit"}
+
+
+def test_each_call_that_a_person_can_make_has_its_command() -> None:
+    source = "".join(path.read_text() for path in Path(cli.__file__).parent.glob("*.py"))
+    there = {
+        name
+        for name, found in getmembers(calls, isfunction)
+        if found.__module__ == calls.__name__ and not name.startswith("_")
+    }
+    assert {name for name in there if f"calls.{name}" not in source} == OF_PROGRAMS | ELSEWHERE

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moorage import __version__
-from moorage.cli import administration, clusters, jobs, me, notebooks, projects, runs, use, workloads
+from moorage.cli import administration, builds, clusters, jobs, me, notebooks, projects, runs, use, workloads
 from moorage.cli.session import Session, enter, session
 from moorage.errors import MoorageError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (me, use, projects, notebooks, clusters, jobs, runs, workloads, administration):
+for part in (me, use, projects, builds, notebooks, clusters, jobs, runs, workloads, administration):
     part.register(app)
 for plug in sorted(entry_points(group="moorage.commands"), key=lambda plug: plug.name):
     plug.load()(app)  # what is installed beside the client, such as `moorage admin` of the service
