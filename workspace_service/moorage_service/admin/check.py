@@ -29,22 +29,23 @@ def judge(found: Facts) -> list[Finding]:
 
 
 def examine(context: Context, *, patience_s: float, allowed: frozenset[str] = frozenset()) -> Outcome:
-    """Looks until nothing is found, or for `patience_s`; then what every look has found.
+    """Looks until nothing is found, or for `patience_s`; then what was found and has been there for at least half of that.
 
-    Work that is under way looks like a finding for a moment, so one that a later look does not show again was none.
+    Work that is under way looks like a finding for a moment: it is gone at a later look.
     Findings whose codes are `allowed` are left out. Raises SQLAlchemyError or OSError when it can't look.
     """
-    deadline = time.monotonic() + patience_s
-    sure: set[tuple[str, str]] | None = None
+    begun = time.monotonic()
+    since: dict[tuple[str, str], float] = {}  # how long each has been there without a break
     while True:
         seen = facts.gather(context)
         findings = [finding for finding in judge(seen) if finding.code not in allowed]
-        keys = {finding.key for finding in findings}
-        sure = keys if sure is None else sure & keys
-        lasting = [finding for finding in findings if finding.key in sure]
-        if not lasting or time.monotonic() >= deadline:
+        now = time.monotonic()
+        since = {finding.key: since.get(finding.key, now) for finding in findings}
+        lasting = [finding for finding in findings if now - since[finding.key] >= patience_s / 2]
+        # One that came late gets its time, too.
+        if not findings or now - begun >= patience_s * (1 if len(lasting) == len(findings) else 2):
             return Outcome(lasting, seen)
-        time.sleep(min(LOOK_AGAIN_S, max(0.0, deadline - time.monotonic())))
+        time.sleep(min(LOOK_AGAIN_S, max(0.01, patience_s)))
 
 
 def in_words(outcome: Outcome) -> list[str]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from moorage_service.context import Context
@@ -51,7 +51,7 @@ class Facts:
     clusters: dict[str, ClusterRow]
     runs: dict[str, RunRow]
     reservations: dict[str, ReservationRow]
-    events: dict[str, list[EventRow]]
+    told: dict[str, datetime]  # workload -> when its history last grew
     users: dict[str, UserRow]
     jobs: list[JobRow]
     builds: list[BuildRow]
@@ -86,21 +86,30 @@ def gather(context: Context) -> Facts:
     groups = context.processes.groups()
     with context.database.read() as session:
         now = context.clock()
-        workloads = {
-            row.id: row
-            for row in session.scalars(
-                select(WorkloadRow).where(or_(WorkloadRow.ended_at.is_(None), WorkloadRow.ended_at > now - LOOK_BACK))
-            )
-        }
+        recent = or_(WorkloadRow.ended_at.is_(None), WorkloadRow.ended_at > now - LOOK_BACK)
+        ids = select(WorkloadRow.id).where(recent)
+        workloads = {row.id: row for row in session.scalars(select(WorkloadRow).where(recent))}
         rows = Facts(
             now=now,
             settings=context.settings,
             capacity=dict(context.capacity.amounts),
             workloads=workloads,
-            clusters={row.workload_id: row for row in _all(session, ClusterRow)},
-            runs={row.workload_id: row for row in _all(session, RunRow)},
-            reservations={row.workload_id: row for row in _all(session, ReservationRow)},
-            events=_events(session, workloads),
+            clusters={
+                row.workload_id: row
+                for row in _all(
+                    session, ClusterRow, or_(ClusterRow.workload_id.in_(ids), ClusterRow.port_block.is_not(None))
+                )
+            },
+            runs={row.workload_id: row for row in _all(session, RunRow, RunRow.workload_id.in_(ids))},
+            reservations={
+                row.workload_id: row
+                for row in _all(
+                    session,
+                    ReservationRow,
+                    or_(ReservationRow.workload_id.in_(ids), ReservationRow.released_at.is_(None)),
+                )
+            },
+            told=_told(session, ids),
             users={row.id: row for row in _all(session, UserRow)},
             jobs=_all(session, JobRow),
             builds=_all(session, BuildRow),
@@ -122,8 +131,8 @@ def gather(context: Context) -> Facts:
     return replace(rows, processes={key: after[key] for key in after if key in before})
 
 
-def _all(session: Session, kind: type[Row]) -> list[Row]:
-    return list(session.scalars(select(kind)))
+def _all(session: Session, kind: type[Row], *which: ColumnElement[bool]) -> list[Row]:
+    return list(session.scalars(select(kind).where(*which)))
 
 
 def _known(session: Session, ids: Iterable[str]) -> set[str]:
@@ -142,14 +151,13 @@ def _unsaved(session: Session, scratch: Iterable[str]) -> frozenset[str]:
     return frozenset(row.id for row in session.execute(query) if SPOOL in row.details)
 
 
-def _events(session: Session, workloads: Iterable[str]) -> dict[str, list[EventRow]]:
-    """Oldest first."""
-    wanted = set(workloads)
-    found: dict[str, list[EventRow]] = {}
-    for row in session.scalars(select(EventRow).order_by(EventRow.id)):
-        if row.workload_id in wanted:
-            found.setdefault(row.workload_id, []).append(row)
-    return found
+def _told(session: Session, ids: Select[str]) -> dict[str, datetime]:
+    rows = session.execute(
+        select(EventRow.workload_id, func.max(EventRow.at))
+        .where(EventRow.workload_id.in_(ids))
+        .group_by(EventRow.workload_id)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def _observed(context: Context) -> dict[str, list[Observation]]:

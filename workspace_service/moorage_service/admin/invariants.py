@@ -239,8 +239,7 @@ def _deadline_s(facts: Facts, row: WorkloadRow) -> float | None:
 
 def _since(facts: Facts, row: WorkloadRow) -> datetime:
     """When it last came somewhere, by its history."""
-    events = facts.events.get(row.id, ())
-    return max((event.at for event in events), default=row.created_at)
+    return facts.told.get(row.id, row.created_at)
 
 
 def said_why(facts: Facts) -> Iterator[Finding]:
@@ -252,7 +251,7 @@ def said_why(facts: Facts) -> Iterator[Finding]:
         if phase is not None and wordless and (phase.ended or (phase is Phase.QUEUED and settled)):
             what = f"The {row.kind} {row.name!r} ({row.id}) is {row.phase} and does not say why."
             yield Finding(invariant="I7", code="silent.reason", subject=row.id, what=what, remedy=LOG)
-        if not facts.events.get(row.id) and (row.ended_at is not None or settled):
+        if row.id not in facts.told and (row.ended_at is not None or settled):
             what = f"The {row.kind} {row.name!r} ({row.id}) has no history."
             yield Finding(invariant="I7", code="silent.history", subject=row.id, what=what, remedy=LOG)
     for build in facts.builds:
