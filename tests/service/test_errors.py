@@ -96,7 +96,7 @@ def test_a_bug_is_a_sentence_and_no_traceback(context: Context, ada: Headers) ->
         raise OperationalError("SELECT secret", {}, Exception("database is locked"))
 
     app.include_router(router, prefix=PREFIX)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url=context.settings.public_url, raise_server_exceptions=False) as client:
         body = problem(client.get(f"{PREFIX}/broken", headers=ada), 500, "internal_error")
         assert "secret" not in str(body)
         body = problem(client.get(f"{PREFIX}/locked", headers=ada), 503, "store_unavailable")

@@ -103,6 +103,8 @@ def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> N
         rows = adoption.parse(card)
         with context.database.begin() as session:
             lock(session, ["adoption"])
+            if _said(session, "workload.adopted", workload_id):
+                return  # by another service, a moment ago
             now = context.clock()
             said = adoption.adopt(session, context, workload_id, rows, observed)
             lifecycle.record(session, workload_id, "workload.adopted", said, now=now)
@@ -150,11 +152,15 @@ def _say(context: Context, workload_id: str, action: str, words: str | None) -> 
     if words is None:
         return
     with context.database.begin() as session:
-        query = select(AuditRow.id).where(AuditRow.action == action, AuditRow.target == workload_id)
-        if session.scalar(query.limit(1)) is not None:
+        if _said(session, action, workload_id):
             return
         session.add(AuditRow(at=context.clock(), actor=ACTOR, action=action, target=workload_id, why=words))
     log.warning("%s: %s", workload_id, words)
+
+
+def _said(session: Session, action: str, workload_id: str) -> bool:
+    query = select(AuditRow.id).where(AuditRow.action == action, AuditRow.target == workload_id)
+    return session.scalar(query.limit(1)) is not None
 
 
 def _quarantine(context: Context, workload_id: str, reason: str) -> None:
