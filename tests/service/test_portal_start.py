@@ -47,6 +47,14 @@ def test_starting_asks_the_hub_with_the_size_and_shows_the_progress(ada_at: Visi
     assert "6.5 cores left" in tile
 
 
+def test_a_start_that_takes_long_is_looked_at_less_often(ada_at: Visitor, clock: FakeClock) -> None:
+    ada_at.post("/start", {"project": "starter", **SMALL})
+    admit_notebook(ada_at.context, "ada")
+    for waited, every in ((0, "0.7"), (12, "2.0"), (588, "5.0")):
+        clock.advance(waited)
+        assert f'data-live="{every}"' in ada_at.page("/start/starter")
+
+
 def test_a_refusal_of_the_hub_is_told_on_the_progress_page_with_a_way_back(ada_at: Visitor, hub: FakeHub) -> None:
     hub.failing = True
     ada_at.post("/start", {"project": "starter", **SMALL})

@@ -78,9 +78,15 @@ def progress(request: Request, context: Ctx, caller: PageUser, slug: str) -> Res
         failure = "The hub has no start of this notebook under way. Start it again."
     since = notebook.created_at if notebook is not None else optional_text(begun.asked_at if begun else None)
     return render.page(
-        request, caller, "progress.html", live=None if goto or failure else 0.7, slug=slug, notebook=notebook,
+        request, caller, "progress.html", live=None if goto or failure else _pace(context, since), slug=slug, notebook=notebook,
         asked=begun is not None, goto=goto, failure=failure, since=since,
     )  # fmt: skip
+
+
+def _pace(context: Context, since: str | None) -> float:
+    """Seconds until the page looks again: soon while it may be ready any moment, later when many wait long and each look costs all."""
+    waited = 0.0 if since is None else (context.clock() - words.parsed(since)).total_seconds()
+    return 0.7 if waited < 10 else 2.0 if waited < 60 else 5.0
 
 
 def _likely(context: Context, caller: Caller, known: list[Project]) -> str | None:
