@@ -191,6 +191,12 @@ def install_handlers(app: FastAPI) -> None:
         }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
         return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
 
+    _install_failures(app)
+
+
+def _install_failures(app: FastAPI) -> None:
+    """What no route meant to refuse: the store, the disk, values and records that nobody can keep or read, and our own faults."""
+
     async def store_failed(connection: HTTPConnection, error: Exception) -> Response:
         log.error("the store failed at %s", connection.url.path, exc_info=error)
         code, message = _store_in_words(error)

@@ -61,7 +61,8 @@ def _page(request: Request, caller: Caller, found: Use, days: int, groupings: tu
     series = charts.gathered([(line.name, line.amounts, line.total) for line in found.lines])
     asked = {"resource": found.resource, "by": found.by, "days": days, "timezone": found.timezone}
     return render.page(
-        request, caller, "use.html", live=60, use=found, days=days, spans=SPANS, groupings=groupings, series=series, titles=titles,
+        request, caller, "use.html", live=30 if days == 1 else None,
+        use=found, days=days, spans=SPANS, groupings=groupings, series=series, titles=titles,
         chart=charts.stacked(series, titles, [_mark(edge, days) for edge in edges[:-1]]), says=_says(found, series, titles),
         tones=[charts.tone_of(place, len(found.lines)) for place in range(len(found.lines))], figures=_figures(found, titles),
         resources=sorted({*found.resources, found.resource}, key=words.rank), everybody=source == "use",
