@@ -40,7 +40,9 @@ def prepare(path: Path) -> None:
         connection = sqlite3.connect(path)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what a killed hub left: a plain copy of the file is whole
+            connection.execute(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )  # what a killed hub left: a plain copy of the file is whole
         finally:
             connection.close()
     except sqlite3.Error as error:

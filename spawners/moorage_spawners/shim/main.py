@@ -48,7 +48,7 @@ def from_arguments(arguments: list[str]) -> None:
 
 
 def tell(ready: int) -> None:
-    """Says on the pipe that the first record is written. Whoever waited for it may have been killed meanwhile: that is no matter of ours."""
+    """Says on the pipe that the first record is written. Whoever waited for it may have been killed meanwhile: no matter of ours."""
     with contextlib.suppress(BrokenPipeError):
         os.write(ready, b"1")
     os.close(ready)
