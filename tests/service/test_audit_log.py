@@ -37,7 +37,7 @@ def test_entries_are_chosen_by_who_what_and_of_what(client: TestClient, context:
     write(context, 1, action="limiter", actor="eve")
     write(context, 1, action="user.change", target="Bob_100%")
 
-    def found(**query: object) -> list[str]:
+    def found(**query: str | int) -> list[str]:
         return [each["action"] for each in client.get("/api/v1/audit", headers=admin, params=query).json()]
 
     assert found() == ["user.change", "limiter", "limit.remove", "limit.set", "limit.set"]

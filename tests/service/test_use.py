@@ -127,7 +127,7 @@ def past(context: Context, people: dict[str, Headers], project: ProjectRow, cloc
 
 @each_database
 def test_an_admin_sees_everybodys_by_user_project_and_kind(client: TestClient, past: Past, admin: Headers) -> None:
-    def lines(**query: object) -> dict[str, float]:
+    def lines(**query: str | int) -> dict[str, float]:
         answer = client.get("/api/v1/use", headers=admin, params={"days": 7, **query}).json()
         assert answer["total"] == pytest.approx(sum(each["total"] for each in answer["lines"]))
         for each in answer["lines"]:

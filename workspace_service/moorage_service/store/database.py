@@ -90,7 +90,8 @@ class Database:
             yield session
 
     def amend(self, work: Callable[[Session], T]) -> T:
-        """`work` on a session that writes nothing; only if it changed rows there, again in a write transaction, from the rows as they are then.
+        """`work` on a session that writes nothing; only if it changed rows there, again in a write transaction, from the rows as they
+        are then.
 
         For what is done often and seldom changes anything. `work` may run twice: it changes rows as objects, and nothing else.
         """
