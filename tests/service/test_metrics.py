@@ -41,7 +41,11 @@ def test_refusals_and_requests_are_counted(client: TestClient, spawner: Headers,
     body = {"user": "ada", "admin": False, "project": "starter", "size": {"cpu": 100, "memory": 1 << 30}}
     assert client.post("/api/v1/notebooks", headers=spawner, json=body).status_code == 409
     after = scrape(client)
-    for sample in (("moorage_admissions_refused_total", "cpu,machine-cpu"), ("moorage_errors_total", "limit_refused,409"), ("moorage_http_request_seconds_count", "POST,409")):
+    for sample in (
+        ("moorage_admissions_refused_total", "cpu,machine-cpu"),
+        ("moorage_errors_total", "limit_refused,409"),
+        ("moorage_http_request_seconds_count", "POST,409"),
+    ):
         assert after[sample] == before.get(sample, 0) + 1
 
 
