@@ -195,7 +195,12 @@ def installation(users: int, proxy_script: Path, server_python: Path, server_por
         write_private(state / "secrets" / "accounts.json", json.dumps(accounts))
         _furnish(state)
         settings = load(state)
-        environ = {**os.environ, "MOORAGE_BENCH_SERVER": f"http://127.0.0.1:{server_port}", "PYTHONWARNINGS": "ignore"}
+        environ = {
+            **os.environ,
+            "MOORAGE_SERVICE_PORT_WALL": "off",
+            "MOORAGE_BENCH_SERVER": f"http://127.0.0.1:{server_port}",
+            "PYTHONWARNINGS": "ignore",
+        }
         hub_process = hub_child(settings, environ)
         config = str(Path(__file__).with_name("hub_config.py"))
         hub_process.argv = (*hub_process.argv[:-1], config)

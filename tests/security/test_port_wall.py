@@ -97,7 +97,7 @@ ask() {{ nsenter -t $other -n {open_python()} -I -S -c "import socket; socket.cr
 until ask 25000; do :; done
 until ask 25001; do :; done
 nft -f - <<'RULES'
-{rules("moorage_test", USERS, set(), {})}
+{rules("moorage_test", USERS, set(), {}, Path("/"))}
 RULES
 ask 25000 && echo reached || echo refused
 ask 25001 && echo reached || echo refused
@@ -135,3 +135,25 @@ def test_without_nftables_the_remedy_is_named(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("moorage_spawners.launch.wall._program", lambda: None)
     with pytest.raises(WallError, match="apt-get install nftables"):
         PortWall(tmp_path).up(USERS, set(), {})
+
+
+def test_rules_of_an_installation_whose_folder_is_gone_are_taken_away(tmp_path: Path) -> None:
+    program = """
+import subprocess, sys
+from pathlib import Path
+from moorage_spawners.launch import PortWall
+
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+gone, there, own = (PortWall(Path(sys.argv[1]) / name) for name in ("gone", "there", "own"))
+for name in ("gone", "there", "own"):
+    (Path(sys.argv[1]) / name).mkdir()
+gone.up(range(61000, 61010), set(), {25000: 61000})
+there.up(range(61000, 61010), set(), {})
+(Path(sys.argv[1]) / "gone").rmdir()
+own.up(range(61000, 61010), set(), {})
+print(gone.stands(), there.stands(), own.stands())
+"""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "False True True\n", done.stderr

@@ -11,6 +11,7 @@ The one who is refused sees a time-out. UDP is not covered: nothing that we star
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from moorage_spawners.launch.errors import WallError
 
 ROOTS = 1  # the mark of what root asks; users' marks are their uids, from 1000 on
 _OF_ADMIN_TOOLS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_COMMENT = re.compile(r'^\s*comment "([^"]+)"', re.MULTILINE)
+_SAYABLE = re.compile(r"[\w/. -]{1,100}", re.ASCII)  # a comment has no escapes, and not much room
 _ANSWERED_S = 5.0  # loopback answers at once, if it does
 _REFUSED_S = 0.3  # so long, then, is the silence of a wall
 Made = TypeVar("Made")
@@ -32,15 +35,18 @@ class PortWall:
     """One table of rules per installation, named after its state folder. Needs root. Every method may be repeated."""
 
     def __init__(self, state: Path) -> None:
+        self._state = state.resolve()
         self.table = f"moorage_{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"
 
     def up(self, guarded: range, others: Collection[int], held: Mapping[int, int]) -> None:
         """Raises the wall around `guarded` and `others` (uids from 1000 on), with `held` (port -> uid), and tries whether it stands.
 
-        Rules that stood before are replaced at once, without a gap. Raises WallError; no rules are left then.
+        Rules that stood before are replaced at once, without a gap; those of installations whose folder is gone are taken away, for
+        they would keep ports for users of nobody. Raises WallError; no rules of ours are left then.
         """
         try:
-            self._nft(rules(self.table, guarded, others, held))
+            self._clear_ruins()
+            self._nft(rules(self.table, guarded, others, held, self._state))
             self._try(guarded[-2], guarded[-1])
         except WallError:
             self.down()
@@ -65,6 +71,15 @@ class PortWall:
             add = f"add element inet {self.table} held {{ {port} : {uid} }}\n"
             if not self._try_nft(add):
                 self._nft(f"delete element inet {self.table} held {{ {port} }}\n{add}")
+
+    def _clear_ruins(self) -> None:
+        program = _program()
+        listed = "" if program is None else _run([program, "list", "tables", "inet"]).stdout
+        for table in re.findall(r"\binet (moorage_[0-9a-f]{12})\b", listed):
+            assert program is not None
+            said = _COMMENT.search(_run([program, "-t", "list", "table", "inet", table]).stdout)
+            if said is not None and not Path(said[1]).exists():
+                self._nft(f"delete table inet {table}")
 
     def _try(self, one: int, other: int) -> None:
         """The rules stand in the kernel; do they bind? Some machines do not track loopback connections."""
@@ -98,14 +113,16 @@ class PortWall:
         return True
 
 
-def rules(table: str, guarded: range, others: Collection[int], held: Mapping[int, int]) -> str:
+def rules(table: str, guarded: range, others: Collection[int], held: Mapping[int, int], state: Path) -> str:
     """The whole table, as `nft -f` reads it. Whatever was there under its name is replaced in the same transaction."""
+    whose = f'comment "{state}"' if _SAYABLE.fullmatch(str(state)) else ""
     uids = sorted({*guarded, *others})
     spans = [f"{guarded[0]}-{guarded[-1]}", *(str(uid) for uid in sorted(others) if uid not in guarded)]
     return f"""
 table inet {table} {{}}
 delete table inet {table}
 table inet {table} {{
+  {whose}
   set guarded {{ typeof meta skuid; flags interval; elements = {{ {", ".join(spans)} }} }}
   set same {{ typeof meta skuid . ct mark; elements = {{ {", ".join(f"{uid} . {uid}" for uid in uids)} }} }}
   map marks {{ typeof meta skuid : ct mark; elements = {{ {", ".join(f"{uid} : {uid}" for uid in uids)} }} }}
