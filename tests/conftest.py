@@ -1,6 +1,7 @@
 """What the tests of several distributions share: real builds, in a folder that other uids may pass through, from a small index."""
 
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -32,9 +33,17 @@ Build = Callable[..., EnvironmentRecord]
 os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("dist", "no") != "no":
         arrange(items)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure is named at once: the whole takes a quarter of an hour, and its details come at the end."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stdout.write(f"\nFAILED {report.nodeid} ({report.when})\n")
+        sys.stdout.flush()
 
 
 @pytest.fixture

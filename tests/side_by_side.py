@@ -1,4 +1,4 @@
-"""Which tests may run at the same time, in two processes (`make test`; a narrowed run has one).
+"""Which tests may run at the same time, in three processes on two cores, for most of them wait (`make test`; a narrowed run has one).
 
 Tests of one group run in one process, one after the other. A file is a group, so that what its tests share is made once; beyond
 that, what takes the machine for itself: real clusters, a whole installation, builds.
