@@ -21,7 +21,7 @@ VENV = ROOT / ".venv"
 LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",), "nftables": ("nftables",)}
-SIDE_BY_SIDE = ["-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder"]  # by the groups of tests/side_by_side.py
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"]  # by the groups of tests/side_by_side.py
 CHECKS = {
     "ruff": ("ruff", "check", "."),
     "mypy": ("mypy",),

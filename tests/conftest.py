@@ -22,7 +22,7 @@ from moorage_images.sandbox import Log
 from moorage_images.seal import remove
 from tests.fakes.package_index import PackageIndex, client_wheel, small_index
 from tests.images.places import find_uv, open_python
-from tests.side_by_side import arrange
+from tests.side_by_side import SideBySide, arrange
 
 # Of each process of tests its own: to end a build is to end all that runs under its uid.
 _PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -33,9 +33,12 @@ Build = Callable[..., EnvironmentRecord]
 os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("dist", "no") != "no":
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    return SideBySide(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
         arrange(items)
 
 

@@ -4,24 +4,35 @@ Tests of one group run in one process, one after the other. A file is a group, s
 that, what takes the machine for itself: real clusters, a whole installation, builds.
 """
 
+import functools
+import re
+from pathlib import Path
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-# Those that take longest come first, so that no process is left with one of them at the end.
-FIRST = ("clusters", "installation", "builds")
-_FIXTURES = {"whole": "installation", "keeper": "installation", "own_whole": "installation", "build": "builds", "builder": "builds"}
+ROOT = Path(__file__).parents[1]
+# What a file of the group says. Those that take longest come first, so that no process is left with one of them at the end.
+GROUPS = {
+    "clusters": r"tests\.e2e\.installation|\bengine_environment\b|\btests\.faults\.drivers\b",
+    "installation": r"\btests\.faults\.whole\b",
+    "builds": r"tests\.conftest import .*\bBuild\b|\bbuilder: Builder\b",
+}
 
 
-def group(item: pytest.Item) -> str:
-    """`clusters`: the story, and whatever starts Ray or Dask; two of them would wait for one another's cores."""
-    file, module = item.location[0], getattr(item, "module", None)
-    if file.startswith("tests/e2e/") or hasattr(module, "engine_environment"):
-        return "clusters"
-    named = {_FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in _FIXTURES}
-    return min(named) if named else file
+@functools.cache
+def group(file: str) -> str:
+    """Of a test file, by its path below the checkout."""
+    text = (ROOT / file).read_text()
+    return next((name for name, said in GROUPS.items() if re.search(said, text)), file)
+
+
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # xdist's schedulers carry no types
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid.partition("::")[0])
 
 
 def arrange(items: list[pytest.Item]) -> None:
-    """Marks each with its group, and puts the long ones first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: FIRST.index(name) if (name := group(item)) in FIRST else len(FIRST))
+    """Puts the long groups first; the others stay as they are."""
+    order = list(GROUPS)
+    items.sort(key=lambda item: order.index(name) if (name := group(item.location[0])) in GROUPS else len(order))

@@ -315,6 +315,9 @@ def test_5_a_limit_refuses_in_words_and_a_raised_one_lets_go(
     portal.go("/admin/usage")
     expect(page.get_by_text("ray-").first).to_be_visible()
     picture("5-usage")
+    portal.go("/admin/health")
+    expect(page.get_by_text("in trouble")).to_have_count(0)
+    picture("5-health")
 
 
 def test_6_kernels_clusters_and_schedules_come_back(
