@@ -66,6 +66,14 @@ def test_1_the_server_environment_has_nothing_of_the_project(lab: Lab) -> None:
     expect(shown).to_contain_text("sklearn 1")
 
 
+@as_root
+def test_1_the_notebooks_port_answers_to_its_user_alone(lab: Lab, installation: Installation) -> None:
+    held = LocalProcesses(installation.state / "workloads").held_ports()
+    assert held
+    assert all(answers(port, uid) for port, uid in held.items())
+    assert not any(answers(port, STRANGER) for port in held)
+
+
 def test_1_pip_install_works_and_is_marked_as_not_on_workers(lab: Lab, picture: Picture) -> None:
     shown = lab.add_and_run("%pip install -q humanize")
     expect(shown).to_contain_text("Not on workers: humanize")
@@ -178,14 +186,6 @@ def test_3_a_dask_cluster_over_tls(lab: Lab, portal: Portal, page: Page, picture
     expect(page.locator("canvas").first).to_be_visible(timeout=60_000)  # its plots, drawn from its websocket
     picture("3-dashboard")
     portal.api("DELETE", f"/clusters/{_cluster(portal, 'dask')['id']}")
-
-
-@as_root
-def test_3_ports_of_notebook_and_cluster_answer_to_their_user_alone(installation: Installation) -> None:
-    held = LocalProcesses(installation.state / "workloads").held_ports()
-    listening = {port: uid for port, uid in held.items() if answers(port, uid)}
-    assert len(listening) >= 3, "the notebook's, the scheduler's and its dashboard's"
-    assert [port for port in listening if answers(port, STRANGER)] == []
 
 
 def test_4_promote_in_a_terminal_and_run_from_the_page(lab: Lab, portal: Portal, page: Page, picture: Picture) -> None:
