@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from moorage_images import build as images
 from moorage_images import interpreters, wheel
@@ -31,6 +32,10 @@ Build = Callable[..., EnvironmentRecord]
 
 # A service that a test starts leaves no rules in this machine's own network; the story raises its wall, and takes it away.
 os.environ.setdefault("MOORAGE_SERVICE_PORT_WALL", "off")
+
+# Nothing here asserts how long anything takes: the machine may be busy.
+settings.register_profile("moorage", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("moorage")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
