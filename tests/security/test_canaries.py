@@ -171,7 +171,7 @@ def test_the_code_of_packages_sees_no_name_and_password_of_an_index(
     assert INDEX not in "\n".join(lines)
 
 
-def test_a_build_that_can_not_reach_its_index_does_not_say_the_password(build: Build, variable: str) -> None:
+def test_a_build_that_can_not_reach_its_index_does_not_say_the_password(build: Build) -> None:
     network = {"UV_DEFAULT_INDEX": "http://reader:canary-of-the-index@127.0.0.1:9/simple", "UV_HTTP_TIMEOUT": "1"}
     lines: list[str] = []
     with pytest.raises(BuildError) as caught:
