@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import socket
 from dataclasses import asdict, dataclass
@@ -67,6 +68,8 @@ class Ports:
 
 
 PREFERRED = Ports(public=8000, hub=8081, proxy_api=8001, service=8090)
+# Above those of clusters, and below those that the system gives to outgoing connections: one of these might have ours at the next start.
+SPARE = range(25500, 32700)
 
 
 def fixed_ports(state: Path) -> Ports:
@@ -81,14 +84,13 @@ def fixed_ports(state: Path) -> Ports:
 
 
 def _free_port(preferred: int, taken: set[int]) -> int:
-    for port in (preferred, 0, 0, 0, 0):
+    for port in (preferred, *random.sample(SPARE, 50)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            if found not in taken:
-                return found
+            if port not in taken:
+                return port
     raise OSError(f"no free port found near {preferred}")

@@ -87,9 +87,9 @@ class RunningHub:
     @contextmanager
     def serving(self) -> Iterator[None]:
         with serving(self.service, self.settings.service_port):
-            self.proxy.start()
-            self.start()
             try:
+                self.proxy.start()
+                self.start()
                 yield
             finally:
                 self.child.stop()
