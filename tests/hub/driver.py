@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from moorage.wire import NotebookAdmission
 from moorage_hub.login_links import LoginLinks
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings, load
-from moorage_hub.state import prepare_state, read_token
+from moorage_hub.state import Ports, prepare_state, read_token, write_private
 from moorage_hub.supervise import hub_child
 from moorage_spawners.launch import LocalProcesses
 from tests.fakes.notebook_service import FakeService, serving
 from tests.hub.names import LoopbackNames
+from tests.ports import free_port
 from tests.waiting import eventually
 
 UID = 20044
@@ -34,6 +35,8 @@ class RunningHub:
         self.state = state
         self._http = httpx.Client(trust_env=False)  # one for all: to make one costs more than to ask
         prepare_state(state)
+        # Not the usual ones, which another installation may take at the same moment.
+        write_private(state / "ports.json", json.dumps(asdict(Ports(*(free_port() for _ in range(4))))))
         self.settings: HubSettings = load(
             state, server_python=str(server_python), proxy_script=str(proxy_script), poll_s=1, user="admin"
         )

@@ -121,7 +121,7 @@ def test_each_disorder_is_found_and_mended_where_that_is_safe(
     status, out, _ = moorage("admin", "check", "--state", state, "--patience", "0")
     assert status == 1
     assert out.startswith(f"{len(codes)} findings among 0 live workloads")
-    patience = "60" if mended else "0"  # what is mended is seen at once, or as soon as its processes are gone
+    patience = "5" if mended else "0"  # what is mended is seen at once, or as soon as its processes are gone
     status, out, _ = moorage("admin", "check", "--state", state, "--repair", "--patience", patience, "--json")
     told: dict[str, Any] = json.loads(out)
     assert (status, told["sound"], bool(told["repaired"])) == (0 if mended else 1, mended, mended), out
