@@ -316,6 +316,7 @@ def test_5_a_limit_refuses_in_words_and_a_raised_one_lets_go(
     expect(page.get_by_text("ray-").first).to_be_visible()
     picture("5-usage")
     portal.go("/admin/health")
+    expect(page.get_by_role("heading", name="Health", exact=True)).to_be_visible()
     expect(page.get_by_text("in trouble")).to_have_count(0)
     picture("5-health")
 

@@ -93,14 +93,8 @@ def _builder(context: Context) -> Part:
         says = f"The program {context.settings.uv!r} is not there: no environment can be built. Set `uv`, or run `make up`."
         return Part(name="builder", ok=False, says=says)
     with context.database.read() as session:
-        counts = dict(
-            session.execute(
-                select(BuildRow.state, func.count())
-                .where(BuildRow.state.in_(("queued", "building")))
-                .group_by(BuildRow.state)
-            ).tuples()
-        )
-    waiting, running = counts.get("queued", 0), counts.get("building", 0)
+        states = list(session.scalars(select(BuildRow.state).where(BuildRow.state.in_(("queued", "building")))))
+    waiting, running = states.count("queued"), states.count("building")
     return Part(name="builder", ok=True, says=f"{running} running, {waiting} waiting" if waiting or running else "idle")
 
 
