@@ -9,11 +9,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from moorage_hub.errors import ChildFailed
 from moorage_hub.state import write_private
-from moorage_spawners.launch.log_files import rotate
+from moorage_spawners.launch.log_files import private, rotate
 from moorage_spawners.shim import tree
 
 MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
@@ -42,7 +41,7 @@ class Child:
 
     def start(self) -> None:
         """A session of its own: the terminal's Ctrl-C reaches us alone, and we end it in order."""
-        with _private_log(self.log) as log:
+        with open(self.log, "ab", opener=private) as log:
             self.log_from = log.tell()
             self.process = subprocess.Popen(
                 self.argv, env=dict(self.env), cwd=self.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -88,10 +87,6 @@ class Child:
             return ""
         lines = self.log.read_bytes()[self.log_from :][-10_000:].decode(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f" The end of its log ({self.log}):", *lines])
-
-
-def _private_log(path: Path) -> IO[bytes]:
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def mark_of(state: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage_images.bounds import processes
 from moorage_images.build import BuildPlaces
 from moorage_images.errors import BuildError
 from tests.conftest import BUILDERS, Build
@@ -17,17 +18,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="builds have a uid of 
 Hostile = Callable[..., str]
 
 
-def alive(places: BuildPlaces) -> list[str]:
+def alive(places: BuildPlaces) -> list[int]:
     """The processes of builds."""
-    assert places.accounts is not None
-    found = []
-    for one in Path("/proc").iterdir():
-        try:
-            if one.name.isdigit() and one.stat().st_uid in places.accounts:
-                found.append((one / "cmdline").read_text())
-        except FileNotFoundError:
-            continue
-    return [command for command in found if command]  # the dead that nobody has waited for have none
+    accounts = places.accounts
+    assert accounts is not None
+    return processes(lambda fields: int(fields["Uid"].split()[0]) in accounts)
 
 
 @pytest.fixture

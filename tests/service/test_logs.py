@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,16 +29,24 @@ class Log:
         return [line for line in found if line["logger"] == logger]
 
 
-@pytest.fixture
-def log() -> Iterator[Log]:
-    """All that is logged, as JSON; pytest's own handlers are put back."""
+@contextmanager
+def logging_as(form: logs.LogFormat, stream: io.StringIO) -> Iterator[None]:
+    """All that is logged goes to `stream`; pytest's own handlers are put back."""
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
+    logs.configure(form, stream)
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
     made = Log()
-    logs.configure("json", made.stream)
-    yield made
-    root.handlers[:] = before
-    root.setLevel(level)
+    with logging_as("json", made.stream):
+        yield made
 
 
 def test_a_change_is_a_line_with_request_user_and_route(
@@ -74,16 +83,9 @@ def test_what_a_step_says_names_its_workload(context: Context, ada: Headers, pro
 
 
 def test_lines_for_people_are_text_with_the_same_facts() -> None:
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
     stream = io.StringIO()
-    logs.configure("text", stream)
-    try:
-        with logs.within(workload="cl-abc"):
-            logging.getLogger("moorage_service.clusters").warning("a head is gone")
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
+    with logging_as("text", stream), logs.within(workload="cl-abc"):
+        logging.getLogger("moorage_service.clusters").warning("a head is gone")
     line = stream.getvalue()
     assert "a head is gone" in line
     assert "workload=cl-abc" in line

@@ -16,6 +16,7 @@ import moorage_spawners
 from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.launch.errors import LaunchError, OtherGenerationError
 from moorage_spawners.launch.folder import ProcessFolder, locked
+from moorage_spawners.launch.log_files import private
 from moorage_spawners.launch.types import Observation, ProcessSpec
 from moorage_spawners.launch.wall import PortWall
 from moorage_spawners.shim import cgroups, files, tree
@@ -32,10 +33,6 @@ PACKAGES = str(Path(moorage_spawners.__file__).parent.parent)
 
 def _anyone() -> None:
     """Who has no guard acts for itself: the hub's spawner, an admin's command."""
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class LocalProcesses:
@@ -96,7 +93,7 @@ class LocalProcesses:
             ready, told = os.pipe()
             try:
                 argv = [sys.executable, "-I", "-S", "-c", BOOT, PACKAGES, str(folder.path), mode, str(alive), str(told)]
-                with open(folder.path / "shim.log", "ab", opener=_private) as log:
+                with open(folder.path / "shim.log", "ab", opener=private) as log:
                     starter = subprocess.Popen(
                         argv, env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/", pass_fds=(alive, told),
                         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

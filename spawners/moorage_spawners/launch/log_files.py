@@ -18,7 +18,7 @@ def rotate(path: Path, most: int, *, kept: int) -> bool:
             os.replace(_numbered(path, number), _numbered(path, number + 1))
     if kept:
         copy = _numbered(path, 1)
-        with open(path, "rb") as old, open(copy, "wb", opener=_private) as new:
+        with open(path, "rb") as old, open(copy, "wb", opener=private) as new:
             shutil.copyfileobj(old, new)
     os.truncate(path, 0)
     return True
@@ -48,5 +48,6 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """An `opener`: a file that is made is its owner's alone, whatever the umask."""
     return os.open(path, flags, 0o600)

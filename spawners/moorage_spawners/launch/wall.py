@@ -36,7 +36,7 @@ class PortWall:
 
     def __init__(self, state: Path) -> None:
         self._state = state.resolve()
-        self.table = f"moorage_{hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]}"
+        self.table = f"moorage_{hashlib.sha256(os.fsencode(self._state)).hexdigest()[:12]}"
 
     def up(self, guarded: range, others: Collection[int], held: Mapping[int, int]) -> None:
         """Raises the wall around `guarded` and `others` (uids from 1000 on), with `held` (port -> uid), and tries whether it stands.
