@@ -120,13 +120,19 @@ def begun(client: TestClient, headers: Headers, build: str) -> None:
     eventually(log, what="the package's build")
 
 
-def test_a_running_build_is_cancelled(client: TestClient, builder: Builder, index: PackageIndex, ada: Headers) -> None:
+def test_a_running_build_is_cancelled_and_the_next_one_built(
+    client: TestClient, builder: Builder, index: PackageIndex, ada: Headers
+) -> None:
+    """All that asker and builder share is the store: they may be different services."""
     slow(index)
     build = make(client, ada, "brine")
     builder.start()
     begun(client, ada, build)
     assert client.delete(f"/api/v1/builds/{build}", headers=ada).status_code == 204
-    eventually(lambda: state(client, ada, build) == "cancelled", what="the cancel")
+    assert state(client, ada, build) == "cancelled"
+    following = make(client, ada, slug="bird")
+    eventually(lambda: state(client, ada, following) == "succeeded", within=120, what="the next build")
+    assert state(client, ada, build) == "cancelled"
     builder.stop()
 
 

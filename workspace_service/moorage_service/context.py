@@ -13,7 +13,6 @@ from moorage_service.identity.hub import HubClient
 from moorage_service.identity.rates import RateLimits
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.inventory import Capacity, measure
-from moorage_service.projects.cancels import Cancels
 from moorage_service.reconciler.leadership import Leadership
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
@@ -35,7 +34,6 @@ class Context:
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
     no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
     heartbeats: Heartbeats = field(default_factory=Heartbeats)  # of this process's loops
-    cancels: Cancels = field(default_factory=Cancels)  # builds that somebody wants to stop
     rates: RateLimits = field(init=False)  # who asked for what, how often
 
     leadership: Leadership = field(init=False)  # whether this process is the one that acts

@@ -248,6 +248,10 @@ class Settings(BaseSettings):
         return self.state / "secrets"
 
     @property
+    def environments(self) -> Path:
+        return self.state / "environments"
+
+    @property
     def addresses(self) -> Origins:
         """Builds every address for a browser."""
         return Origins(self.public_url.rstrip("/"), per_user=self.origins == "per-user")

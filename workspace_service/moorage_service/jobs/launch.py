@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.wire import Size, codec
+from moorage_images import environments
 from moorage_jobs import parameters as job_parameters
 from moorage_jobs import snapshot
 from moorage_jobs.run_order import RunOrder
@@ -135,7 +136,7 @@ def _environment(settings: Settings, run: RunToStart, home: Path) -> dict[str, s
 
 
 def _python(settings: Settings, run: RunToStart) -> Path:
-    return settings.state / "environments" / run.environment / "bin" / "python"
+    return environments.path_of(settings.environments, run.environment) / "bin" / "python"
 
 
 def _server_python(settings: Settings) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Phase, Size, WorkloadKind
+from moorage_images import environments
 from moorage_service.context import Context
 from moorage_service.errors import BadRequest, Conflict
 from moorage_service.identity import homes, users
@@ -98,7 +99,7 @@ def answer_to(
     environment = workload.environment or ""
     return NotebookAdmission(
         workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
-        environment_path=str(context.settings.state / "environments" / environment),
+        environment_path=str(environments.path_of(context.settings.environments, environment)),
         project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
         gpu_devices=list(gpus), runs=not token,
         environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id) if token else {},

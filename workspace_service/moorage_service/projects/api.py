@@ -115,9 +115,7 @@ def cancel_build(context: Ctx, caller: RequireUser, build_id: str) -> None:
             project = session.get_one(ProjectRow, row.project_id)
             before = {"build": build_id, "state": row.state}
             trail.note(session, caller, project, "build-cancel", now=context.clock(), before=before)
-        runs = builds.cancel(row, now=context.clock())
-    if runs:
-        context.cancels.cancel(build_id)
+        builds.cancel(session, row, now=context.clock())
 
 
 @router.get("/builds/{build_id}/log", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

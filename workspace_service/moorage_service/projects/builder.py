@@ -4,10 +4,12 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from moorage_images import build as images
 from moorage_images import environments, interpreters, wheel
@@ -27,6 +29,7 @@ from moorage_spawners.launch.crash_points import reach
 log = logging.getLogger(__name__)
 
 IDENTITIES = 100  # throwaway uids, from `builder_uid_first` on
+LOOK_S = 0.5  # between two looks whether the build that runs goes on
 PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
 
 
@@ -36,7 +39,7 @@ class Builder:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._stopping = threading.Event()
-        self._now: str | None = None
+        self._cancel = threading.Event()  # of the build that runs
         self._thread = threading.Thread(target=self._loop, name="builder", daemon=True)
 
     def start(self) -> None:
@@ -45,8 +48,7 @@ class Builder:
     def stop(self) -> None:
         """A build that runs goes back into the queue, for the next start of the service."""
         self._stopping.set()
-        if self._now is not None:
-            self._context.cancels.cancel(self._now)
+        self._cancel.set()
         self._context.wakeup.notify()
         self._thread.join(timeout=30)
 
@@ -61,7 +63,7 @@ class Builder:
                     error="The service ended while it built this environment. Build again.",
                 )
             )  # fmt: skip
-        environments.sweep(self._context.settings.state / "environments")
+        environments.sweep(self._context.settings.environments)
         for folder in (self._context.settings.state / "scratch").glob("build-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,17 +74,14 @@ class Builder:
             return False
         build_id, project_id, manifest = claimed
         reach("build.claimed")
-        self._now = build_id
-        cancel = self._context.cancels.event(build_id)
+        self._cancel.clear()
         if self._stopping.is_set():
-            cancel.set()
+            self._cancel.set()
         try:
-            record = self._build(build_id, project_id, manifest, cancel)
+            with self._watched(build_id):
+                record = self._build(build_id, project_id, manifest, self._cancel)
         except BuildCancelledError:
-            requeue = self._stopping.is_set()
-            self._finish(
-                build_id, "queued" if requeue else "cancelled", None if requeue else "The build was cancelled."
-            )
+            self._finish(build_id, "queued", None)  # the service ends; one that somebody cancelled has ended already
         except (ImagesError, ServiceError) as error:
             self._finish(build_id, "failed", error.message)
         except Exception:  # one build must not end the thread that builds all others
@@ -93,11 +92,33 @@ class Builder:
         else:
             reach("build.sealed")
             self._succeed(build_id, project_id, record)
-        finally:
-            self._now = None
-            self._context.cancels.forget(build_id)
         self._context.wakeup.notify()
         return True
+
+    @contextmanager
+    def _watched(self, build_id: str) -> Iterator[None]:
+        """Meanwhile the build is cancelled once its row says that it has ended: whoever cancels it may ask another service."""
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(LOOK_S):
+                try:
+                    with self._context.database.read() as session:
+                        ended = session.scalar(select(BuildRow.state).where(BuildRow.id == build_id)) != "building"
+                except Exception:  # the store may be away for a moment
+                    log.exception("the builder could not look whether build %s goes on", build_id)
+                    continue
+                if ended:
+                    self._cancel.set()
+                    return
+
+        watcher = threading.Thread(target=look, name="builder-watch", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
     def _loop(self) -> None:
         recovered_in: int | None = None  # which term of this process
@@ -149,7 +170,7 @@ class Builder:
 
     def _finish(self, build_id: str, state: str, error: str | None) -> None:
         with self._context.database.begin() as session:
-            row = session.get_one(BuildRow, build_id)
+            row = session.get_one(BuildRow, build_id, with_for_update=True)
             if row.state != "building":
                 return  # it was ended in its place while this process was away
             row.state, row.error = state, None if error is None else storable(error)
@@ -164,7 +185,7 @@ class Builder:
                         created_at=datetime.fromisoformat(record.created_at),
                     )
                 )  # fmt: skip
-            row = session.get_one(BuildRow, build_id)
+            row = session.get_one(BuildRow, build_id, with_for_update=True)
             if row.state != "building":
                 return
             row.state, row.digest, row.ended_at = "succeeded", record.digest, self._context.clock()
@@ -181,7 +202,7 @@ def places(settings: Settings) -> images.BuildPlaces:
         )
     first = settings.builder_uid_first
     return images.BuildPlaces(
-        environments=settings.state / "environments",
+        environments=settings.environments,
         cache=settings.state / "build-cache",
         scratch=settings.state / "scratch",
         uv=Path(uv).resolve(),

@@ -84,19 +84,20 @@ def find(session: Session, build_id: str, caller: Caller) -> BuildRow:
     return row
 
 
-def cancel(row: BuildRow, *, now: datetime) -> bool:
-    """A waiting build ends here. True: it runs, and has to be told through `context.cancels`. Ended already: nothing."""
-    if row.state == "queued":
-        row.state, row.ended_at, row.error = "cancelled", now, "The build was cancelled before it began."
-    return row.state == "building"
+def cancel(session: Session, row: BuildRow, *, now: datetime) -> None:
+    """It ends here; whoever builds it sees that and stops, in whichever service it is. Ended already: nothing."""
+    session.refresh(row, with_for_update=True)  # its end may be written at this moment
+    if row.state in UNFINISHED:
+        row.error = f"The build was cancelled{' before it began' if row.state == 'queued' else ''}."
+        row.state, row.ended_at = "cancelled", now
 
 
-def cancel_all(session: Session, project: ProjectRow, *, now: datetime) -> list[str]:
-    """Cancels what waits; returns the ids of those that run, to be told through `context.cancels`."""
+def cancel_all(session: Session, project: ProjectRow, *, now: datetime) -> None:
     rows = session.scalars(
         select(BuildRow).where(BuildRow.project_id == project.id, BuildRow.state.in_(UNFINISHED))
     ).all()
-    return [row.id for row in rows if cancel(row, now=now)]
+    for row in rows:
+        cancel(session, row, now=now)
 
 
 def log_path(settings: Settings, build_id: str) -> Path:

@@ -162,12 +162,10 @@ def remove(context: Context, slug: str, caller: Caller) -> None:
         now = context.clock()
         facts = {"name": project.name, "members": _members(session, project)}
         trail.note(session, caller, project, "remove", now=now, at_least="owner", before=facts)
-        stopped = builds.cancel_all(session, project, now=now)
+        builds.cancel_all(session, project, now=now)
         session.execute(delete(MemberRow).where(MemberRow.project_id == project.id))
         session.execute(delete(SecretRow).where(SecretRow.scope == "project", SecretRow.scope_id == project.id))
         project.slug, project.open_to_all, project.deleted_at = project.id, False, now
-    for build_id in stopped:
-        context.cancels.cancel(build_id)
 
 
 def set_member(context: Context, slug: str, name: str, role: str, caller: Caller) -> None:

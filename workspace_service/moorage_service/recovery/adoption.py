@@ -5,7 +5,6 @@ its ports and credentials, and its reservation, which is written whatever the li
 """
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -80,7 +79,7 @@ def _environments(session: Session, context: Context, rows: Rows) -> None:
     """Their folders say what they hold."""
     digests = {row["environment"] for row in (*rows[ProjectRow], *rows[WorkloadRow]) if row.get("environment")}
     for digest in digests:
-        record = environments.read(Path(context.settings.state) / "environments", digest)
+        record = environments.read(context.settings.environments, digest)
         if record is not None and session.get(EnvironmentRow, digest) is None:
             session.add(
                 EnvironmentRow(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from moorage_images import environments
 from moorage_service.clusters.plan import HEAD, RolePlan, Site
 from moorage_service.clusters.platforms.base import Order, Seen
 from moorage_service.settings import PREFIX, Settings
@@ -66,7 +67,7 @@ class LocalPlatform:
     def start(self, order: Order, role: str, plan: RolePlan, devices: Sequence[str]) -> None:
         folder = self.folder(order.cluster_id)
         _make_folder(folder, order)
-        environment = self._settings.state / "environments" / order.environment
+        environment = environments.path_of(self._settings.environments, order.environment)
         self._processes.start(
             ProcessSpec(
                 workload_id=order.cluster_id,
