@@ -1,7 +1,7 @@
-"""JupyterLab's side panel asks its own server, which asks the service with the notebook's token.
+"""What a notebook server of Moorage has beyond Jupyter's. Loaded by the notebook server only, never by a kernel.
 
-The page of a notebook server is a stranger to the portal: its requests carry no session, and are refused there. Loaded by the
-notebook server only, never by a kernel.
+JupyterLab's side panel asks its own server, which asks the service with the notebook's token: the page of a notebook server is a stranger
+to the portal, its requests carry no session, and are refused there. Open websockets are closed when their session ends.
 """
 
 import json
@@ -16,6 +16,7 @@ from moorage import calls
 from moorage.asyncclient import AsyncClient
 from moorage.environment import Surroundings, surroundings
 from moorage.errors import MoorageError
+from moorage.open_sockets import OpenSockets
 
 
 class UsageHandler(APIHandler):
@@ -46,3 +47,6 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(server: Any) -> None:
     place = url_path_join(server.web_app.settings["base_url"], "moorage", "usage")
     server.web_app.add_handlers(".*$", [(place, UsageHandler, {"around": surroundings()})])
+    auth = getattr(server.identity_provider, "hub_auth", None)
+    if auth is not None:  # none where somebody runs Jupyter without a hub
+        OpenSockets(auth, parent=server).start()

@@ -70,6 +70,12 @@ class HubSettings(BaseSettings):
         ge=1,
         description="How often the identity provider is asked again whether a signed-in user may still come in.",
     )
+    session_check_s: float = Field(
+        60.0,
+        gt=0,
+        description="Within how many seconds a notebook server takes note that a session has ended, and closes what it had open. "
+        "Holds for servers that start from then on.",
+    )
     sign_in_rate: str = Field(
         "10 per minute; 100 per hour",
         description="How often a sign-in may fail from one address under one name; five times as often in all. Without a limit when empty.",

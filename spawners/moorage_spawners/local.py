@@ -44,6 +44,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
     default_cpu = Float(1.0, help="Cores of a notebook that asks for none.").tag(config=True)
     default_memory = Float(2 << 30, help="Bytes of a notebook that asks for none.").tag(config=True)
     stop_grace_s = Float(10.0, help="Between asking a server to end and ending it, in seconds.").tag(config=True)
+    session_check_s = Float(60.0, help="Within how many seconds a server takes note that a session has ended.").tag(config=True)
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -189,7 +190,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
     def _process(
         self, admission: NotebookAdmission, identity: Identity, size: Size, folder: str, runtime: Path
     ) -> ProcessSpec:
-        jupyter = server.jupyter_folder(Path(self.state_folder), admission)
+        jupyter = server.jupyter_folder(Path(self.state_folder), admission, self.session_check_s)
         addresses = server.Addresses(self.service_url, self.address)
         return ProcessSpec(
             workload_id=admission.workload_id,

@@ -14,7 +14,7 @@ from typing import Any
 from moorage.wire import NotebookAdmission
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-SETTINGS_VERSION = 4  # raise it when what `jupyter_folder` writes changes
+SETTINGS_VERSION = 5  # raise it when what `jupyter_folder` writes changes
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,16 @@ def shell() -> str:
     return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 
-def jupyter_folder(state: Path, admission: NotebookAdmission) -> Path:
-    """Jupyter's settings and the project's kernel, for this environment of this project; written once, readable by all."""
+def jupyter_folder(state: Path, admission: NotebookAdmission, session_check_s: float) -> Path:
+    """Jupyter's settings and the project's kernel, for this environment of this project; written once, readable by all.
+
+    `session_check_s`: within that time a session that has ended opens nothing at the server any more, and what it had open is closed.
+    """
     folder = state / "jupyter" / f"{admission.project}-{admission.environment[:24]}-{SETTINGS_VERSION}"
     _write(folder / "share" / "kernels" / "python3" / "kernel.json", _kernel(admission))
     _write(folder / "etc" / "labconfig" / "page_config.json", _PAGE)
     _write(folder / "etc" / "labconfig" / "default_setting_overrides.json", _DEFAULTS)
-    _write(folder / "etc" / "jupyter_server_config.json", _server(folder / "etc" / "bashrc"))
+    _write(folder / "etc" / "jupyter_server_config.json", _server(folder / "etc" / "bashrc", session_check_s))
     _write_text(folder / "etc" / "bashrc", _BASHRC)
     return folder
 
@@ -115,7 +118,7 @@ def _kernel(admission: NotebookAdmission) -> dict[str, Any]:
 
 # The server offers the project's kernel alone, opens terminals that keep the project's PATH (a login shell resets it),
 # and leaves out what costs start time or asks the network.
-def _server(bashrc: Path) -> dict[str, Any]:
+def _server(bashrc: Path, session_check_s: float) -> dict[str, Any]:
     terminal = [shell(), "--rcfile", str(bashrc)] if shell().endswith("bash") else [shell()]
     return {
         "ServerApp": {
@@ -123,6 +126,8 @@ def _server(bashrc: Path) -> dict[str, Any]:
             "terminado_settings": {"shell_command": terminal},
         },
         "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
+        "HubOAuth": {"cache_max_age": max(1, int(session_check_s / 2))},  # 0 would be: for ever
+        "OpenSockets": {"check_s": session_check_s / 2},
     }
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale
-from tests.faults.kernels import Kernel
 from tests.faults.person import ENDED, Person
 from tests.faults.whole import PEOPLE, Whole
+from tests.kernels import Kernel
 from tests.waiting import eventually
 
 POINTS = ("spawner.admitted", "spawner.remembered", "spawner.started", "spawner.answers")

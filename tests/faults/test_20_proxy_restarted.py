@@ -7,8 +7,8 @@ import httpx
 
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale
-from tests.faults.kernels import Kernel, close, execute
 from tests.faults.whole import PEOPLE, Whole
+from tests.kernels import Kernel, close, execute
 from tests.waiting import eventually
 
 ROUTES_BACK_S = 30.0  # the pass rule, at the interval that is the default

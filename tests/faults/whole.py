@@ -35,8 +35,8 @@ from moorage_service.context import Context, make_context
 from moorage_service.settings import load as load_service
 from moorage_service.store.tables import EnvironmentRow, ProjectRow
 from moorage_spawners.launch import LocalProcesses, Observation
-from tests.faults.kernels import Kernel
 from tests.faults.person import Person
+from tests.kernels import Kernel, NotebookServer
 from tests.waiting import eventually
 
 GIB = 1 << 30
@@ -284,7 +284,7 @@ def keeper(whole: Whole) -> Iterator[Kernel]:
     person.ask(cpu="1")
     found = person.until("ready", "failed", within=180)
     assert found["phase"] == "ready", found
-    kernel = Kernel(person)
+    kernel = Kernel(NotebookServer(person.browser, person.server("lab")))
     assert kernel.run("count = 0; print(count)") == "0"
     yield kernel
     person.stop()

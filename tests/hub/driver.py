@@ -51,6 +51,7 @@ class RunningHub:
             "MOORAGE_HUB_SERVER_PYTHON": str(server_python),
             "MOORAGE_HUB_PROXY_SCRIPT": str(proxy_script),
             "MOORAGE_HUB_POLL_S": "1",
+            "MOORAGE_HUB_SESSION_CHECK_S": "2",
             "MOORAGE_HUB_USER": "admin",
         }
         self.child = hub_child(self.settings, {**os.environ, **environment})

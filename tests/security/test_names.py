@@ -176,7 +176,7 @@ def test_no_two_projects_share_an_overlay_or_jupyters_settings(tmp_path: Path, m
     monkeypatch.setattr(server, "_kernel", lambda _admission: {})
     digests = ["0" * 40, "0" * 23 + "1" + "0" * 16, "a" * 40]
     found = [(admission(slug, digest, "/home")) for slug in slugs(60) for digest in digests]
-    folders = {server.jupyter_folder(tmp_path, each) for each in found}
+    folders = {server.jupyter_folder(tmp_path, each, 60) for each in found}
     assert len(folders) == len(found)
     assert {folder.parent for folder in folders} == {tmp_path / "jupyter"}
     overlays = {server.overlay(each) for each in found}

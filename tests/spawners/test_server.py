@@ -42,7 +42,7 @@ def test_the_server_ignores_what_lies_in_a_home() -> None:
 
 
 def test_only_kernels_see_the_overlay(admission: NotebookAdmission, tmp_path: Path) -> None:
-    folder = server.jupyter_folder(tmp_path, admission)
+    folder = server.jupyter_folder(tmp_path, admission, 60)
     kernel = json.loads((folder / "share" / "kernels" / "python3" / "kernel.json").read_text())
     assert kernel["display_name"] == "Python (starter)"
     assert kernel["argv"][0] == f"{admission.environment_path}/bin/python"
@@ -57,16 +57,16 @@ def test_every_user_can_read_jupyters_settings_and_none_can_change_them(
 ) -> None:
     before = os.umask(0o077)
     try:
-        folder = server.jupyter_folder(tmp_path / "state", admission)
+        folder = server.jupyter_folder(tmp_path / "state", admission, 60)
     finally:
         os.umask(before)
     paths = [folder, folder.parent, *folder.rglob("*")]
     assert all(path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644) for path in paths)
-    assert server.jupyter_folder(tmp_path / "state", admission) == folder
+    assert server.jupyter_folder(tmp_path / "state", admission, 60) == folder
 
 
 def test_a_terminal_keeps_the_path_and_has_a_prompt(admission: NotebookAdmission, tmp_path: Path) -> None:
-    folder = server.jupyter_folder(tmp_path, admission)
+    folder = server.jupyter_folder(tmp_path, admission, 60)
     settings = json.loads((folder / "etc" / "jupyter_server_config.json").read_text())
     command = settings["ServerApp"]["terminado_settings"]["shell_command"]
     environment = {**server.environment({}, admission, "ada", ADDRESSES, folder, tmp_path), "HOME": str(tmp_path), "TERM": "dumb"}

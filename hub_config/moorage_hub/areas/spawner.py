@@ -22,3 +22,4 @@ def configure_spawner(c: Config, settings: HubSettings) -> None:
     c.ProjectLocalSpawner.default_cpu = settings.notebook_cpu
     c.ProjectLocalSpawner.default_memory = settings.notebook_memory_bytes
     c.ProjectLocalSpawner.stop_grace_s = settings.stop_grace_s
+    c.ProjectLocalSpawner.session_check_s = settings.session_check_s

@@ -6,38 +6,54 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
-
-from tests.faults.person import Person
 
 ANSWER_S = 60.0
 
 
-class Kernel:
-    """A new kernel of the person's server, which must be ready."""
+class NotebookServer:
+    """The server that `opened`, JupyterLab's page in the browser, is of: its routes and websockets, asked as that page asks."""
 
-    def __init__(self, person: Person, project: str = "starter") -> None:
-        self._person = person
-        opened = person.server("lab", project)  # signs in at the server, too
+    def __init__(self, browser: httpx.Client, opened: httpx.Response) -> None:
         assert opened.status_code == 200, opened.text[-500:]
-        self._base = str(opened.url).partition("/lab")[0]
-        answer = person.browser.post(f"{self._base}/api/kernels", json={}, headers=self._headers())
+        self._browser = browser
+        self._base = urlsplit(str(opened.url).partition("/lab")[0])
+
+    def _headers(self) -> dict[str, str]:
+        xsrf = [
+            each.value or ""
+            for each in self._browser.cookies.jar
+            if each.name == "_xsrf" and each.path == f"{self._base.path}/"
+        ]
+        return {"Origin": f"{self._base.scheme}://{self._base.netloc}", "X-XSRFToken": xsrf[-1] if xsrf else ""}
+
+    def get(self, path: str) -> httpx.Response:
+        return self._browser.get(f"{self._base.geturl()}{path}", headers=self._headers())
+
+    def post(self, path: str) -> httpx.Response:
+        return self._browser.post(f"{self._base.geturl()}{path}", json={}, headers=self._headers())
+
+    async def websocket(self, path: str) -> Any:
+        """Through the proxy."""
+        request = self._browser.build_request("GET", f"{self._base.geturl()}{path}")
+        headers = {**self._headers(), "Host": self._base.netloc, "Cookie": request.headers.get("cookie", "")}
+        url = f"ws://127.0.0.1:{self._base.port}{self._base.path}{path}"
+        return await websocket_connect(HTTPRequest(url, headers=headers))
+
+
+class Kernel:
+    """A new kernel of a server that is ready."""
+
+    def __init__(self, server: NotebookServer) -> None:
+        self._server = server
+        answer = server.post("/api/kernels")
         assert answer.status_code == 201, answer.text
         self.id = str(answer.json()["id"])
 
-    def _headers(self) -> dict[str, str]:
-        parts = urlsplit(self._base)
-        xsrf = [
-            each.value or ""
-            for each in self._person.browser.cookies.jar
-            if each.name == "_xsrf" and each.path == f"{parts.path}/"
-        ]
-        return {"Origin": f"{parts.scheme}://{parts.netloc}", "X-XSRFToken": xsrf[-1] if xsrf else ""}
-
     def alive(self) -> bool:
-        answer = self._person.browser.get(f"{self._base}/api/kernels/{self.id}", headers=self._headers())
-        return answer.status_code == 200
+        return self._server.get(f"/api/kernels/{self.id}").status_code == 200
 
     def run(self, code: str) -> str:
         """What the code prints (or its error's name), over a websocket of its own."""
@@ -51,12 +67,7 @@ class Kernel:
             await close(connection)
 
     async def connect(self) -> Any:
-        """A websocket to the kernel, through the proxy."""
-        parts = urlsplit(self._base)
-        path = f"{parts.path}/api/kernels/{self.id}/channels?session_id={uuid.uuid4().hex}"
-        request = self._person.browser.build_request("GET", f"{parts.scheme}://{parts.netloc}{path}")
-        headers = {**self._headers(), "Host": parts.netloc, "Cookie": request.headers.get("cookie", "")}
-        return await websocket_connect(HTTPRequest(f"ws://127.0.0.1:{parts.port}{path}", headers=headers))
+        return await self._server.websocket(f"/api/kernels/{self.id}/channels?session_id={uuid.uuid4().hex}")
 
 
 async def execute(connection: Any, code: str) -> str:

@@ -1,0 +1,74 @@
+"""What is open at a notebook server closes when the session by which it was opened has ended.
+
+Jupyter asks who opens a websocket, and never again: without this, a kernel or a terminal stays open in a browser that was signed out.
+Loaded by the notebook server only.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+from tornado.httpclient import HTTPError as FetchError
+from tornado.ioloop import PeriodicCallback
+from tornado.web import HTTPError
+from tornado.websocket import WebSocketHandler
+from traitlets import Float
+from traitlets.config import LoggingConfigurable
+
+POLICY_VIOLATION = 1008  # RFC 6455, 7.4.1
+
+log = logging.getLogger(__name__)
+
+
+class OpenSockets(LoggingConfigurable):
+    """Looks every `check_s` at each open websocket; the hub is asked as for a page (`HubOAuth.cache_max_age`)."""
+
+    check_s = Float(30.0, help="Seconds between two looks.").tag(config=True)
+
+    def __init__(self, auth: Any, **given: Any) -> None:
+        """`auth`: a jupyterhub.services.auth.HubOAuth."""
+        super().__init__(**given)
+        self._auth = auth
+        self._open: WeakSet[WebSocketHandler] = WeakSet()
+        self._looks = PeriodicCallback(self.look, self.check_s * 1000)
+
+    def start(self) -> None:
+        _tell_of_each(self.note)
+        self._looks.start()
+
+    def note(self, handler: WebSocketHandler) -> None:
+        """It is being opened, and is forgotten when it has been closed."""
+        self._open.add(handler)
+
+    async def look(self) -> None:
+        """Closes what nobody has a session for any more. What the hub can't be asked about stays open."""
+        handlers = [handler for handler in self._open if handler.ws_connection is not None]
+        good = await asyncio.gather(*(self._has_a_session(handler) for handler in handlers))
+        for handler in (each for each, stays in zip(handlers, good, strict=True) if not stays):
+            log.info("closing a websocket whose session has ended: %s", handler.request.path)
+            handler.close(POLICY_VIOLATION, "Your session has ended. Sign in again.")
+
+    async def _has_a_session(self, handler: WebSocketHandler) -> bool:
+        token = self._auth.get_token(handler)
+        if not token:  # its cookie is too old, or it came by no credential of the hub's
+            return False
+        try:
+            user = await self._auth.user_for_token(token, session_id=self._auth.get_session_id(handler), sync=False)
+        except (HTTPError, FetchError, OSError):
+            return True
+        return user is not None
+
+
+def _tell_of_each(note: Callable[[WebSocketHandler], None]) -> None:
+    """Calls `note` with each websocket that is opened from now on. Tornado keeps no list, but each passes `get`, whoever serves it."""
+    get = WebSocketHandler.get
+
+    @functools.wraps(get)
+    async def noted(handler: WebSocketHandler, *args: Any, **given: Any) -> None:
+        note(handler)
+        await get(handler, *args, **given)
+
+    WebSocketHandler.get = noted  # type: ignore[assignment, method-assign]
