@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 
 from jupyterhub.app import JupyterHub
 from tornado import httputil, web
+from tornado.httpclient import HTTPError
+from tornado.ioloop import PeriodicCallback
 from tornado.routing import Matcher, Rule
+from traitlets import Float
 
 from moorage.origins import OWN_PORTS, Origins, is_loopback, split_host
 
@@ -21,6 +24,19 @@ class Hub(JupyterHub):  # type: ignore[misc]  # jupyterhub carries no types
     """Needs `public_url`; with `subdomain_host` each user has an origin of their own below it."""
 
     name = "jupyterhub"
+    check_routes_s = Float(5.0, help="Seconds between two looks whether the proxy has all its routes.").tag(config=True)
+
+    async def start(self) -> None:
+        await super().start()
+        # What is missing is added. JupyterHub itself looks only when it notes everybody's last activity, with queries for each server.
+        self._looks_at_routes = PeriodicCallback(self._check_routes, self.check_routes_s * 1000)
+        self._looks_at_routes.start()
+
+    async def _check_routes(self) -> None:
+        try:
+            await self.proxy.check_routes(self.users, self._service_map)
+        except (OSError, HTTPError) as error:  # the proxy is away: the next look is soon
+            self.log.warning("The proxy's routes could not be checked: %s", error)
 
     def init_tornado_application(self) -> None:
         super().init_tornado_application()

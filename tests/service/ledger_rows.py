@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from moorage.wire import LimitRequest, WorkloadKind
+from moorage.wire import LimitRequest, Remaining, WorkloadKind
 from moorage_service.identity.callers import Caller
 from moorage_service.ledger import admission, operations
 from moorage_service.ledger.inventory import Capacity
@@ -58,6 +58,10 @@ class Ledger:
             self.session.expunge(workload)
             raise
         return workload
+
+    def remaining(self, user: UserRow, project: ProjectRow) -> list[Remaining]:
+        held = admission.holdings(self.session, now=self.now)
+        return admission.remaining(self.session, self.capacity, held, user.id, project.id, now=self.now)
 
     def gone(self, workload: WorkloadRow) -> None:
         admission.release(self.session, workload.id, now=self.now)

@@ -151,7 +151,7 @@ def test_lowering_a_limit_ends_nothing_and_refuses_what_comes_next(
     first = ledger.claim(ada, lab, TWO_CPU)
     again = ledger.limit("user", "cpu", 1, name="ada")
     assert first.target == "running"
-    assert admission.remaining(ledger.session, ROOM, ada.id, lab.id, now=ledger.now)[0].left == 0
+    assert ledger.remaining(ada, lab)[0].left == 0
     assert refused(ledger, ada, lab, {"cpu": 100, "memory": GIB}).used == 2
     assert [
         row.amount for row in operations.list_limits(ledger.session, ROOM, now=ledger.now) if row.id == again.id
@@ -173,7 +173,7 @@ def test_a_budget_is_used_up_as_time_passes_and_frees_up_as_its_window_moves(
     )
     assert "It frees up as the day passes" in found.message
     ledger.gone(first)
-    left = {each.resource: each for each in admission.remaining(ledger.session, ROOM, ada.id, lab.id, now=ledger.now)}
+    left = {each.resource: each for each in ledger.remaining(ada, lab)}
     assert left["cpu"].left == 0
     ledger.pass_time(86400 - 1800)  # half an hour of the first claim is still in the window, the small one runs
     ledger.claim(ada, lab, TWO_CPU)
@@ -185,7 +185,7 @@ def test_remaining_shows_the_tightest_rule_of_each_resource(ledger: Ledger, ada:
     ledger.limit("user", "cpu", 4, name="ada")
     ledger.limit("user", "clusters", 2, name="ada")
     ledger.claim(ada, lab, TWO_CPU)
-    found = {each.resource: each for each in admission.remaining(ledger.session, ROOM, ada.id, lab.id, now=ledger.now)}
+    found = {each.resource: each for each in ledger.remaining(ada, lab)}
     assert (found["cpu"].left, found["cpu"].rule) == (2, "ada may hold at most 4 cpu at once")
     assert (found["clusters"].left, found["clusters"].amount) == (1, 2)
     assert found["memory"].left == 255 * GIB  # the machine's

@@ -8,5 +8,4 @@ from moorage_hub.settings import HubSettings
 def configure_recovery(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.cleanup_servers = False  # notebooks outlive the hub
     c.ConfigurableHTTPProxy.should_start = False  # and so does the proxy: `moorage_hub.proxy_child`
-    # So often the hub compares the proxy's routes with its own view, and mends them.
-    c.JupyterHub.last_activity_interval = settings.check_routes_s
+    c.Hub.check_routes_s = settings.check_routes_s

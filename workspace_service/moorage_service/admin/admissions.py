@@ -99,13 +99,13 @@ def _as_of(held: list[Held], claim: Held) -> list[Held]:
 def _held(facts: Facts, row: ReservationRow) -> Held:
     workload = facts.workloads.get(row.workload_id)
     user = facts.users.get(row.user_id)
-    groups = admission.groups_of(user) if user is not None else frozenset()
+    groups = admission.groups_of(user.groups) if user is not None else frozenset()
     with suppress(*ODD):
         groups = frozenset(groups if workload is None else workload.details["groups"])
     return Held(
         workload_id=row.workload_id, kind="" if workload is None else workload.kind, name="", owner_name="",
         owner=Owner(user_id=row.user_id, project_id=row.project_id, groups=groups),
-        amounts={} if workload is None else admission.amounts_of(row, workload), since=row.created_at, until=row.released_at,
+        amounts={} if workload is None else admission.amounts_of(row.amounts, workload.kind), since=row.created_at, until=row.released_at,
     )  # fmt: skip
 
 

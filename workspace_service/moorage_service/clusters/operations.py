@@ -164,7 +164,9 @@ def options(context: Context, caller: Caller, project_slug: str | None) -> Clust
         project = _project(session, caller, project_slug)
         environment = _environment_or_none(session, caller, project)
         packages = packages_of(session, environment)
-        remaining = admission.remaining(session, capacity, caller.user_id, project.id, now=context.clock())
+        now = context.clock()
+        held = admission.holdings(session, now=now)
+        remaining = admission.remaining(session, capacity, held, caller.user_id, project.id, now=now)
     defaults = cluster_defaults(settings, project)
     engines = []
     for name, engine in ENGINES.items():

@@ -5,8 +5,10 @@ room; else it raises `LimitRefused`, and the transaction, the workload's row wit
 when its workload is observed gone; one that was never bound to a start lapses with its lease.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -110,15 +112,15 @@ def leased_gpus(session: Session, workload_id: str) -> list[str]:
 
 
 def remaining(
-    session: Session, capacity: Capacity, user_id: str, project_id: str | None, *, now: datetime
+    session: Session, capacity: Capacity, held: Sequence[Held], user_id: str, project_id: str | None, *, now: datetime
 ) -> list[Remaining]:
-    """What is left of each limited resource for this user in this project, under the tightest rule.
+    """What is left of each limited resource beside what is `held`, for this user in this project, under the tightest rule.
 
     A budget counts once it is used up: nothing is left then, whatever may be held at once.
     """
     owner = owner_of(session, user_id, project_id or "")
     tightest: dict[str, Standing] = {}
-    for each in standings(rules(session, capacity), owner, holdings(session, now=now), now):
+    for each in standings(rules(session, capacity), owner, held, now):
         known = tightest.get(each.rule.resource)
         if each.rule.window_s is not None and each.left > 0:
             continue
@@ -167,47 +169,51 @@ def to_rule(session: Session, row: LimitRow) -> Rule:
 
 
 def holdings(session: Session, *, now: datetime) -> list[Held]:
-    """Live reservations, and ended ones as far back as the longest budget looks."""
+    """Live reservations, and ended ones as far back as the longest budget looks. Columns only: every admission and most pages ask."""
     longest = session.scalar(
         select(LimitRow.window_s).where(LimitRow.window_s.is_not(None)).order_by(LimitRow.window_s.desc()).limit(1)
     )
     live = ReservationRow.released_at.is_(None)
     wanted = live if longest is None else or_(live, ReservationRow.released_at > now - timedelta(seconds=longest))
     found = session.execute(
-        select(ReservationRow, WorkloadRow, UserRow)
+        select(
+            ReservationRow.workload_id, ReservationRow.project_id, ReservationRow.amounts, ReservationRow.created_at,
+            ReservationRow.released_at, WorkloadRow.kind, WorkloadRow.name, UserRow.id.label("user_id"), UserRow.hub_name,
+            UserRow.groups,
+        )
         .join(WorkloadRow, WorkloadRow.id == ReservationRow.workload_id)
         .join(UserRow, UserRow.id == ReservationRow.user_id)
         .where(wanted)
         .order_by(ReservationRow.created_at)
-    )
+    )  # fmt: skip
     return [
         Held(
-            workload_id=workload.id, kind=workload.kind, name=workload.name, owner_name=user.hub_name,
-            owner=Owner(user_id=user.id, project_id=row.project_id, groups=groups_of(user)),
-            amounts=amounts_of(row, workload), since=row.created_at, until=row.released_at,
+            workload_id=row.workload_id, kind=row.kind, name=row.name, owner_name=row.hub_name,
+            owner=Owner(user_id=row.user_id, project_id=row.project_id, groups=groups_of(row.groups)),
+            amounts=amounts_of(row.amounts, row.kind), since=row.created_at, until=row.released_at,
         )
-        for row, workload, user in found
+        for row in found
     ]  # fmt: skip
 
 
 def owner_of(session: Session, user_id: str, project_id: str) -> Owner:
     user = session.get_one(UserRow, user_id)
-    return Owner(user_id=user_id, project_id=project_id, groups=groups_of(user))
+    return Owner(user_id=user_id, project_id=project_id, groups=groups_of(user.groups))
 
 
-def groups_of(user: UserRow) -> frozenset[str]:
-    """None where they can't be read: the next sign-in writes them anew."""
+def groups_of(column: Any) -> frozenset[str]:
+    """Of a user's row. None where they can't be read: the next sign-in writes them anew."""
     with suppress(*ODD):
-        return frozenset(user.groups)
+        return frozenset(column)
     return frozenset()
 
 
-def amounts_of(row: ReservationRow, workload: WorkloadRow) -> Amounts:
-    """What is held. Of a record that can't be read at least that it is one of its kind: it must not hinder all others."""
+def amounts_of(column: Any, kind: str) -> Amounts:
+    """Of a reservation's row: what is held. If it can't be read at least that it is one of its kind: it must not hinder all others."""
     with suppress(*ODD):
-        return {str(resource): int(units) for resource, units in row.amounts.items()}
+        return {str(resource): int(units) for resource, units in column.items()}
     kinds = {kind.value: counted for kind, counted in COUNTED.items()}
-    return {kinds[workload.kind]: 1} if workload.kind in kinds else {}
+    return {kinds[kind]: 1} if kind in kinds else {}
 
 
 def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow, *, show_others: bool) -> Refusal:

@@ -117,15 +117,12 @@ def list_limits(session: Session, capacity: Capacity, *, now: datetime) -> list[
 def usage_of(session: Session, capacity: Capacity, user_id: str, project_id: str | None, *, now: datetime) -> Usage:
     """A user's own, and what is left for them in a project."""
     rows = workloads.list_workloads(session, owner_id=user_id)
-    held = [
-        each.amounts
-        for each in admission.holdings(session, now=now)
-        if each.until is None and each.owner.user_id == user_id
-    ]
+    held = admission.holdings(session, now=now)
+    own = add(*(each.amounts for each in held if each.until is None and each.owner.user_id == user_id))
     return Usage(
         workloads=[workloads.to_wire(session, row) for row in rows],
-        totals={name: from_units(name, units) for name, units in sorted(add(*held).items())},
-        remaining=admission.remaining(session, capacity, user_id, project_id, now=now),
+        totals={name: from_units(name, units) for name, units in sorted(own.items())},
+        remaining=admission.remaining(session, capacity, held, user_id, project_id, now=now),
     )
 
 

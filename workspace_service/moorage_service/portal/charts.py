@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 1000, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 6, 14, 30
+LEAST = 1e-9  # what is less is nothing: an amount of hours that small is an error of rounding
 MOST_TONES = 7  # colours that can be told apart; the rest is one line, "others"
 _TICKS = 4
 _MARKS = 9
@@ -102,7 +103,7 @@ def stacked(series: Sequence[Series], titles: Sequence[str], marks: Sequence[str
 
 def scale(most: float) -> tuple[float, float]:
     """The step between two lines (1, 2 or 5 times a power of ten), and the top, a whole number of steps from `most` up."""
-    if not most > 0:
+    if not most > LEAST:
         return 1.0, 1.0
     rough = most / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))
