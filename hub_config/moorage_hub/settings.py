@@ -100,6 +100,9 @@ class HubSettings(BaseSettings):
     check_routes_s: int = Field(
         5, gt=0, description="How often the hub looks whether the proxy has all its routes, and adds what is missing."
     )
+    unresponsive_s: float = Field(
+        120.0, gt=0, description="After how long without any answer hub, proxy or service is ended and started again."
+    )
     log_bytes: int = Field(
         50 << 20, gt=1 << 10, description="Bytes of hub.log, service.log and proxy.log each; a longer one is put aside."
     )

@@ -18,6 +18,7 @@ from moorage_hub.children import MOST_AT_START, Census, Child, end_strays, mark_
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.hosts import check_names, hold_other_loopback
 from moorage_hub.proxy_child import proxy_child
+from moorage_hub.pulse import Pulse
 from moorage_hub.settings import HubSettings
 from moorage_spawners.launch import LocalProcesses, Observation
 from moorage_spawners.shim import tree
@@ -80,6 +81,12 @@ class Supervisor:
         self.hub = hub_child(settings, environ)
         self.children = [self.service, self.proxy, self.hub]
         self._news = BuildNews(settings.state)
+        urls = {
+            "service": f"{settings.service_url}/health",
+            "proxy": f"http://127.0.0.1:{settings.proxy_api_port}/api/routes",
+            "hub": f"http://127.0.0.1:{settings.hub_port}/hub/health",
+        }
+        self._pulses = [Pulse(child, urls[child.name], settings.unresponsive_s) for child in self.children]
         self._stopping = False
         self._lock = -1
         self._held: socket.socket | None = None
@@ -103,6 +110,8 @@ class Supervisor:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for pulse in self._pulses:
+            pulse.stop()
         for child in reversed(self.children):
             child.stop()
         end_strays(self.settings.state, within_s=5)
@@ -146,9 +155,15 @@ class Supervisor:
     def watch(self) -> None:
         """Until a signal. Raises ChildFailed when one of them cannot be kept up."""
         pids: list[int | None] = []
+        for pulse in self._pulses:
+            pulse.start()
         while not self._stopping:
             for line in self._news.lines():
                 self.say(f"  Project environment: {line}")
+            for pulse in self._pulses:
+                if pulse.silent():
+                    self.say(f"The {pulse.child.name} has not answered for {pulse.patience_s:.0f} s: it is started again")
+                    pulse.give_up()
             for child in self.children:
                 child.check()
                 child.keep_log_short(self.settings.log_bytes, self.settings.logs_kept)

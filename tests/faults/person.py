@@ -1,5 +1,6 @@
 """Somebody with a browser: signs in, starts notebooks at the portal, reads what pages say."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,11 @@ class Person:
         if not answer.is_success or answer.headers.get("content-type") != "application/json":
             return None
         return int(answer.json()["counter"])
+
+
+def reaches(ask: Callable[[], object]) -> bool:
+    """Whether it answers; a proxy that is not there, or knows no route yet, does not."""
+    try:
+        return bool(ask())
+    except (httpx.TransportError, AssertionError):
+        return False

@@ -7,6 +7,7 @@ import httpx
 
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale
+from tests.faults.person import reaches
 from tests.faults.whole import PEOPLE, Whole
 from tests.kernels import Kernel, close, execute
 from tests.waiting import eventually
@@ -50,15 +51,6 @@ def test_routes_come_back_and_kernels_live_on(whole: Whole, keeper: Kernel, scal
     person.close()
     check_at(whole.state)
     report(20, rounds=rounds, kernels_lost=0, seconds_until_routes_were_back=round(slowest, 1))
-
-
-def reaches(ask: object) -> bool:
-    """Whether it answers; a proxy that is not there, or knows no route yet, does not."""
-    assert callable(ask)
-    try:
-        return bool(ask())
-    except (httpx.TransportError, AssertionError):
-        return False
 
 
 def test_a_websocket_outlives_the_hub(whole: Whole, keeper: Kernel, report: Report) -> None:

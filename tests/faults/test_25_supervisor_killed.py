@@ -17,6 +17,7 @@ from moorage_service.store.tables import ReservationRow
 from moorage_spawners.shim import tree
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale
+from tests.faults.person import reaches
 from tests.faults.whole import PEOPLE, Whole, listening
 from tests.waiting import eventually
 
@@ -24,8 +25,9 @@ from tests.waiting import eventually
 class Up:
     """`moorage-hub up` on the state folder of a whole installation."""
 
-    def __init__(self, whole: Whole) -> None:
+    def __init__(self, whole: Whole, **settings: str) -> None:
         self.whole = whole
+        self.environ = {**whole.environ, **settings}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, wait: bool = True) -> None:
@@ -33,7 +35,7 @@ class Up:
         with log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "moorage_hub.main", "up", "--state", str(self.whole.state)],
-                env=self.whole.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         if wait:
             eventually(self.runs, within=120, what="Moorage running")
@@ -89,6 +91,34 @@ def test_a_killed_supervisor_leaves_nothing_behind(own_whole: Whole, scale: Scal
     check_at(whole.state)
     person.close()
     report(25, kills=rounds, strays=0, notebooks_lost=0)
+
+
+def test_what_hangs_is_started_again(own_whole: Whole, scale: Scale, report: Report) -> None:
+    """It keeps its port and looks alive, so that only asking shows it."""
+    whole, up, slowest = own_whole, Up(own_whole, MOORAGE_HUB_UNRESPONSIVE_S="5"), 0.0
+    census = whole.state / "database" / "processes.json"
+    up.start()
+    person = whole.person(PEOPLE[0])
+    person.stop()
+    person.ask()
+    person.until("ready")
+    counted = eventually(person.counter)
+    names = ("proxy", "service", "hub") if scale.full else ("proxy",)
+    for name in names:
+        hung, _, _ = json.loads(census.read_text())[name]
+        begun = time.monotonic()
+        os.kill(hung, signal.SIGSTOP)
+        eventually(lambda: tree.started(hung) is None, within=60, what="its end")  # noqa: B023 - asked within the round
+        assert f"The {name} has not answered for 5 s: it is started again" in up.said
+        eventually(lambda: reaches(person.counter), within=60, what="the notebook")
+        eventually(lambda: reaches(lambda: person.page().status_code == 200), within=60, what="the portal")
+        slowest = max(slowest, time.monotonic() - begun)
+    assert (person.counter() or 0) > counted
+    person.stop()
+    person.close()
+    check_at(whole.state)
+    up.interrupt()
+    report(25, hung=len(names), notebooks_lost=0, slowest_s_until_all_answered=round(slowest, 1))
 
 
 def test_a_restart_of_the_machine_is_told_and_gives_everything_back(own_whole: Whole, report: Report) -> None:

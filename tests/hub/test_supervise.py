@@ -26,7 +26,7 @@ def child(tmp_path: Path, script: str) -> Child:
 
 def test_a_child_that_dies_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "FIRST_PAUSE_S", 0.01)
-    found = child(tmp_path, "sleep 1000")
+    found = child(tmp_path, "exec sleep 1000")  # killed alone: a shell would leave it behind
     found.check()
     assert found.process is not None
     first = found.process.pid
