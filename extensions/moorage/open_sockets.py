@@ -59,7 +59,8 @@ class OpenSockets(LoggingConfigurable):
             user = await self._auth.user_for_token(token, session_id=self._auth.get_session_id(handler), sync=False)
         except (HTTPError, FetchError, OSError):
             return True
-        return user is not None
+        # Of a right to somebody else's server, too: an admin may have lost it.
+        return user is not None and bool(self._auth.check_scopes(self._auth.access_scopes, user))
 
 
 def _tell_of_each(note: Callable[[WebSocketHandler], None]) -> None:

@@ -73,7 +73,7 @@ class ElsewhereHandler(web.RequestHandler):
         name, _ = split_host(self.request.host, OWN_PORTS["http"])
         ours = is_loopback(name) or self._origins.door(self.request.host) == "user"
         if self.request.method in ("GET", "HEAD") and ours:
-            self.redirect(self._origins.at(f"/{(self.request.uri or '/').lstrip('/')}"))
+            self.redirect(f"{self._origins.portal}/{(self.request.uri or '/').lstrip('/')}")
             return
         self.set_status(421, "Misdirected Request")
         self.finish(f"Moorage does not answer to this name. Open {escape(self._origins.portal)}/\n")

@@ -122,12 +122,7 @@ class Census:
             recorded: dict[str, list[object]] = json.loads(self._path.read_text())
         except (FileNotFoundError, ValueError):
             return {}  # a file that a full disk cut short: `end_strays` finds the same processes
-        found = {}
-        for name, (pid, start, *boot) in recorded.items():
-            same_boot = not boot or boot == [tree.boot()]  # 0.1.0 wrote none
-            if same_boot and isinstance(pid, int) and isinstance(start, str) and tree.is_same(pid, start):
-                found[name] = pid
-        return found
+        return tree.living(recorded)
 
     def end(self, names: list[str] | None = None, *, within_s: float = 30.0) -> list[str]:
         """SIGTERM, then SIGKILL. Returns the names of what was ended."""

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,48 +16,9 @@ from moorage_spawners.shim import tree
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale
 from tests.faults.person import reaches
+from tests.faults.up import Up
 from tests.faults.whole import PEOPLE, Whole, listening
 from tests.waiting import eventually
-
-
-class Up:
-    """`moorage-hub up` on the state folder of a whole installation."""
-
-    def __init__(self, whole: Whole, **settings: str) -> None:
-        self.whole = whole
-        self.environ = {**whole.environ, **settings}
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, *, wait: bool = True) -> None:
-        log = (self.whole.state / "logs" / "up.log").open("w")
-        with log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "moorage_hub.main", "up", "--state", str(self.whole.state)],
-                env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        if wait:
-            eventually(self.runs, within=120, what="Moorage running")
-
-    def runs(self) -> bool:
-        assert self.process is not None
-        said = self.said
-        assert self.process.poll() is None, said
-        return "Moorage runs at" in said
-
-    @property
-    def said(self) -> str:
-        return (self.whole.state / "logs" / "up.log").read_text()
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def interrupt(self) -> None:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(timeout=60)
 
 
 @pytest.mark.timeout(3600)

@@ -17,15 +17,18 @@ import pytest
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import select
 
+from moorage_hub.state import read_token
 from moorage_service.clusters.operations import credentials_of
 from moorage_service.context import Context
 from moorage_service.identity.vault import Vault
 from moorage_service.recovery import cards, rotation
 from moorage_service.recovery.rows import to_values
 from moorage_service.store.tables import ClusterRow, SecretRow
-from tests.faults.checking import check
+from tests.faults.checking import check, check_at
 from tests.faults.figures import Report, Scale
 from tests.faults.installation import Installation
+from tests.faults.up import Up
+from tests.faults.whole import PEOPLE, Whole
 from tests.waiting import eventually
 
 WITHIN_S = 1.0
@@ -149,6 +152,31 @@ def test_the_hubs_token_is_changed_while_it_starts_notebooks(
         assert token_file.read_text().split() != [old]
     check(installation)
     report(26, case="hub-to-service", rounds=rounds, requests=done, dropped=0, dead_after_s=WITHIN_S)
+
+
+def test_the_services_token_is_changed_and_the_hub_started_with_it(own_whole: Whole, report: Report) -> None:
+    up = Up(own_whole)
+    up.start()
+    old = read_token(own_whole.state, "service-to-hub")
+    with own_whole.context() as context:
+        said = rotation.service_to_hub(context, 60)
+    assert said.endswith("which was started again; the old one is dead.")
+    eventually(lambda: asks_the_hub(own_whole, old) == 403, within=60, what="the hub's refusal of the old token")
+    assert asks_the_hub(own_whole, read_token(own_whole.state, "service-to-hub")) == 200
+    person = own_whole.person(PEOPLE[1])  # the portal signs in with it
+    person.close()
+    check_at(own_whole.state)
+    up.interrupt()
+    report(26, case="service-to-hub", rounds=1)
+
+
+def asks_the_hub(whole: Whole, token: str) -> int:
+    """The status of its answer; 0 while it starts."""
+    headers = {"Authorization": f"token {token}"}
+    try:
+        return httpx.get(f"{whole.settings.hub_api_url}/user", headers=headers, trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
 
 
 def test_a_clusters_token_is_changed_while_its_agent_reports(

@@ -46,6 +46,8 @@ def test_kernels_and_terminals_close_when_the_session_that_opened_them_ends(hub:
 class Auth:
     """The hub's answer about each token: a user, None for a session that has ended, or what is raised."""
 
+    access_scopes = frozenset({"access:servers!server=ada/starter"})
+
     def __init__(self, **answers: Any) -> None:
         self._answers = answers
 
@@ -54,6 +56,9 @@ class Auth:
 
     def get_session_id(self, handler: "Socket") -> str:
         return f"session of {handler.token}"
+
+    def check_scopes(self, wanted: frozenset[str], user: dict[str, Any]) -> bool:
+        return bool(wanted & set(user["scopes"]))
 
     async def user_for_token(self, token: str, *, session_id: str, sync: bool) -> Any:
         assert (session_id, sync) == (f"session of {token}", False)
@@ -76,8 +81,14 @@ class Socket:
 
 @pytest.mark.parametrize(
     ("answer", "stays"),
-    [({"name": "ada"}, True), (None, False), (HTTPError(500), True), (ConnectionError(), True)],
-    ids=["good", "ended", "hub-fails", "hub-away"],
+    [
+        ({"name": "ada", "scopes": ["access:servers!server=ada/starter"]}, True),
+        ({"name": "root", "scopes": ["self"]}, False),
+        (None, False),
+        (HTTPError(500), True),
+        (ConnectionError(), True),
+    ],
+    ids=["good", "no-longer-admin", "ended", "hub-fails", "hub-away"],
 )
 def test_only_what_the_hub_calls_ended_is_closed(answer: Any, stays: bool) -> None:
     async def look() -> Socket:

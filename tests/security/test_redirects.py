@@ -5,7 +5,7 @@ from urllib.parse import urljoin, urlsplit
 from fastapi.testclient import TestClient
 
 from moorage_service.context import Context
-from moorage_service.identity.oauth import STATE_COOKIE
+from moorage_service.identity import cookies
 from moorage_service.settings import PREFIX
 from tests.fakes.hub import FakeHub
 from tests.service.conftest import Headers
@@ -46,6 +46,6 @@ def test_after_a_sign_in_the_portal_shows_a_page_of_its_own(
         state = dict(pair.split("=") for pair in urlsplit(asked).query.split("&"))["state"]
         back = hub.answer("GET", "/hub/api/oauth2/authorize", urlsplit(asked).query, "", b"").headers["Location"]
         client.cookies.clear()
-        cookie = {"Cookie": f"{STATE_COOKIE}={state}:{wish}"}
+        cookie = {"Cookie": f"{cookies.STATE}={state}:{wish}"}
         location = client.get(back.removeprefix(PREFIX), headers=cookie).headers["location"]
         assert stays(location, portal), f"{wish!r} leads to {location!r}"

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from moorage.wire import NotebookRequest, Size
 from moorage_service.context import Context
-from moorage_service.identity import sessions
+from moorage_service.identity import cookies, sessions
 from moorage_service.notebooks import operations as notebooks
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import UserRow
@@ -59,7 +59,7 @@ def sign_in(client: TestClient, context: Context, token: Headers, name: str) -> 
         user = session.scalars(select(UserRow).where(UserRow.hub_name == name)).one()
         sealed = context.vault.seal(token["Authorization"].removeprefix("Bearer "))
         cookie = sessions.create(session, user_id=user.id, sealed_token=sealed, now=context.clock(), lasts_s=86400)
-    return Visitor(client, context, {"Cookie": f"{sessions.COOKIE}={cookie}"})
+    return Visitor(client, context, {"Cookie": f"{cookies.SESSION}={cookie}"})
 
 
 def admit_notebook(context: Context, user: str, project: str = "starter", cpu: float = 1, admin: bool = False) -> str:

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from moorage.wire import NotebookRequest, Phase, Size
 from moorage_service.context import Context
 from moorage_service.errors import Conflict, Forbidden
-from moorage_service.identity import homes, sessions, users
+from moorage_service.identity import cookies, homes, users
+from moorage_service.identity.hub import HubClient
 from moorage_service.identity.keys import read_or_make
 from moorage_service.identity.vault import Vault
 from moorage_service.notebooks import operations as notebooks
@@ -59,6 +60,21 @@ def test_a_revoked_token_works_no_longer(client: TestClient, hub: FakeHub, ada: 
     assert client.get(ME, headers=ada).status_code == 200
     hub.revoke(ada["Authorization"].partition(" ")[2])
     assert client.get(ME, headers=ada).status_code == 401
+
+
+def test_the_hub_is_asked_directly_whatever_proxy_leads_to_the_internet(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds need one; tokens must not go through it."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    token = hub.add_user("ada")
+    with hub.serve() as url:
+        client = HubClient(f"{url}/hub/api", tmp_path / "token", cache_s=0)
+        found = client.user_for_token(token)
+        client.close()
+    assert found is not None
+    assert found.name == "ada"
 
 
 def test_a_tokens_owner_is_remembered_for_as_long_as_set(context: Context, hub: FakeHub) -> None:
@@ -205,14 +221,14 @@ def test_signing_out_ends_the_session_in_the_store(
     client: TestClient, context: Context, hub: FakeHub, admin: Headers
 ) -> None:
     sign_in(client, hub, "root")
-    cookie = client.cookies[sessions.COOKIE]
+    cookie = client.cookies[cookies.SESSION]
     assert client.get("/sign-out").status_code == 405  # a link, or a picture's address, signs nobody out
     assert client.post("/sign-out").status_code == 403  # nor does another site's form
     answer = client.post("/sign-out", headers={"Origin": context.settings.public_url})
     assert answer.headers["location"] == "/hub/logout"
     with context.database.read() as session:
         assert session.scalars(select(SessionRow)).all() == []
-    assert client.get(ME, headers={"Cookie": f"{sessions.COOKIE}={cookie}"}).status_code == 401
+    assert client.get(ME, headers={"Cookie": f"{cookies.SESSION}={cookie}"}).status_code == 401
 
 
 def test_a_session_sealed_with_another_key_is_none(

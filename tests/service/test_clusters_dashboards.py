@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from moorage_service.clusters import operations
 from moorage_service.context import Context
-from moorage_service.identity import sessions
+from moorage_service.identity import cookies, sessions
 from moorage_service.settings import PREFIX, Settings
 from moorage_service.store.tables import ClusterRow, UserRow
 from tests.fakes import dashboard
@@ -157,7 +157,7 @@ def test_a_websocket_of_a_stranger_or_of_another_site_is_refused(
         cookie = sessions.create(
             session, user_id=user.id, sealed_token=context.vault.seal(token), now=context.clock(), lasts_s=60
         )
-    own = {"Cookie": f"{sessions.COOKIE}={cookie}", "Origin": "http://127.0.0.1:8000"}
+    own = {"Cookie": f"{cookies.SESSION}={cookie}", "Origin": "http://127.0.0.1:8000"}
     with client.websocket_connect(f"{PREFIX}/dashboards/{dask}/ws", headers=dict(own)):
         pass
     for headers in ({}, people["bob"], {**own, "Origin": "http://evil.example"}, {"Cookie": own["Cookie"]}):
@@ -177,7 +177,7 @@ def test_a_change_from_another_site_is_refused(
         cookie = sessions.create(
             session, user_id=user.id, sealed_token=context.vault.seal(token), now=context.clock(), lasts_s=60
         )
-    headers = {"Cookie": f"{sessions.COOKIE}={cookie}", "Origin": "http://evil.example"}
+    headers = {"Cookie": f"{cookies.SESSION}={cookie}", "Origin": "http://evil.example"}
     assert client.post(f"/dashboards/{ray}/api/jobs/", headers=headers, json={}).status_code == 403
     answer = client.post(
         f"/dashboards/{ray}/api/jobs/", headers={**headers, "Origin": "http://127.0.0.1:8000"}, content="body"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping, Sequence
 
 COOKIE = "MOORAGE_SHIM"  # in the environment of every process of a workload: finds them when nothing else does
 
@@ -38,6 +39,16 @@ def boot() -> str:
 def is_same(pid: int | None, start: str | None) -> bool:
     """Whether the process that had this pid and start time still lives (a reused pid has another start time)."""
     return pid is not None and start is not None and started(pid) == start
+
+
+def living(recorded: Mapping[str, Sequence[object]]) -> dict[str, int]:
+    """Of processes that were written down as [pid, start, boot] the pids of those that live."""
+    here = boot()
+    return {
+        name: pid
+        for name, (pid, start, *booted) in recorded.items()
+        if booted in ([], [here]) and isinstance(pid, int) and isinstance(start, str) and is_same(pid, start)
+    }  # 0.1.0 wrote no boot
 
 
 def descendants(root: int) -> set[int]:

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from moorage_service.context import Context
 from moorage_service.errors import NotSignedIn
-from moorage_service.identity import sessions
+from moorage_service.identity import cookies
 from moorage_service.identity.callers import Caller, person_of_session
 from moorage_service.identity.rates import Action
 from moorage_service.identity.tokens import hashed
@@ -69,7 +69,7 @@ def entrance(context: Context, connection: HTTPConnection, caller: Caller, targe
     """The address at the content origin that lets this session in, once, to `below` (encoded, with its query)."""
     context.rates.count(Action.TICKET, user_id=caller.user_id, address=caller.address)
     ticket, now = secrets.token_urlsafe(32), context.clock()
-    session_hash = hashed(connection.cookies.get(sessions.COOKIE, ""))
+    session_hash = hashed(cookies.read(connection, context.settings, cookies.SESSION))
     with context.database.begin() as session:
         session.execute(delete(TicketRow).where(TicketRow.expires_at < now - timedelta(days=1)))
         session.add(

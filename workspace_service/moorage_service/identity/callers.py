@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import Forbidden, NotSignedIn, Unavailable
-from moorage_service.identity import sessions, tokens
+from moorage_service.identity import cookies, sessions, tokens
 from moorage_service.identity.rates import address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.store.tables import UserRow
@@ -59,7 +59,7 @@ def _identify(context: Context, request: HTTPConnection) -> Caller:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if token and scheme.lower() in ("bearer", "token"):
         return _by_token(context, token.strip())
-    cookie = request.cookies.get(sessions.COOKIE)
+    cookie = cookies.read(request, context.settings, cookies.SESSION)
     if cookie:
         caller = person_of_session(context, tokens.hashed(cookie))
         if caller is not None:

@@ -30,7 +30,7 @@ class HubClient:
     def __init__(
         self, api_url: str, token_file: Path, *, cache_s: float, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._http = httpx.Client(base_url=api_url, timeout=15, transport=transport)
+        self._http = httpx.Client(base_url=api_url, timeout=15, transport=transport, trust_env=False)
         self._token_file = token_file
         self._cache_s = cache_s
         self._cache: dict[str, tuple[float, HubUser | None]] = {}  # token's hash -> when asked, answer

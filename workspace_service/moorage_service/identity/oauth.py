@@ -8,13 +8,12 @@ from fastapi.responses import RedirectResponse
 
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, Conflict, NotSignedIn
-from moorage_service.identity import sessions
+from moorage_service.identity import cookies, sessions
 from moorage_service.identity.rates import Action, address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.settings import PREFIX, is_ours
 
 CLIENT_ID = "service-moorage"
-STATE_COOKIE = "moorage-oauth-state"
 
 router = APIRouter(tags=["sign-in"], include_in_schema=False)
 
@@ -31,10 +30,7 @@ def to_sign_in(context: Context, after: str) -> RedirectResponse:
         "/api/oauth2/authorize", client_id=CLIENT_ID, redirect_uri=redirect_uri(), response_type="code", state=state
     )
     response = RedirectResponse(address, status_code=302)
-    value = f"{state}:{after}"
-    response.set_cookie(
-        STATE_COOKIE, value, max_age=600, path=PREFIX, httponly=True, samesite="lax", secure=_secure(context)
-    )
+    cookies.give(response, context.settings, cookies.STATE, f"{state}:{after}", max_age_s=600)
     return response
 
 
@@ -52,7 +48,7 @@ def _exchange(context: Context, code: str, address: str) -> str:
 def callback(context: Ctx, request: Request, code: str = "", state: str = "", error: str = "") -> RedirectResponse:
     if error:
         raise NotSignedIn(f"The hub did not sign you in: {error[:200]}. Open the portal again.")
-    expected, _, after = request.cookies.get(STATE_COOKIE, "").partition(":")
+    expected, _, after = cookies.read(request, context.settings, cookies.STATE).partition(":")
     if not expected or not hmac.compare_digest(expected.encode(), state.encode()):
         raise BadRequest(
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
@@ -75,16 +71,8 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
         )
     # The cookie is the browser's word: only a path of ours is followed.
     response = RedirectResponse(after if is_ours(after) else f"{PREFIX}/", status_code=302)
-    response.delete_cookie(STATE_COOKIE, path=PREFIX)
-    response.set_cookie(
-        sessions.COOKIE,
-        cookie,
-        max_age=int(context.settings.session_s),
-        path=PREFIX,
-        httponly=True,
-        samesite="lax",
-        secure=_secure(context),
-    )
+    cookies.drop(response, context.settings, cookies.STATE)
+    cookies.give(response, context.settings, cookies.SESSION, cookie, max_age_s=int(context.settings.session_s))
     return response
 
 
@@ -92,14 +80,10 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
 def sign_out(context: Ctx, request: Request) -> RedirectResponse:
     """Ends the session here and at the hub, with what was opened by it."""
     sessions.refuse_cross_site(request, context.settings)
-    cookie = request.cookies.get(sessions.COOKIE)
+    cookie = cookies.read(request, context.settings, cookies.SESSION)
     if cookie:
         with context.database.begin() as session:
             sessions.end(session, cookie)
     response = RedirectResponse("/hub/logout", status_code=303)
-    response.delete_cookie(sessions.COOKIE, path=PREFIX)
+    cookies.drop(response, context.settings, cookies.SESSION)
     return response
-
-
-def _secure(context: Context) -> bool:
-    return context.settings.addresses.secure

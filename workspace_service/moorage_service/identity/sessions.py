@@ -15,7 +15,6 @@ from moorage_service.identity.tokens import hashed
 from moorage_service.settings import Settings
 from moorage_service.store.tables import SessionRow, TicketRow
 
-COOKIE = "moorage-session"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -111,10 +111,10 @@ def service_to_hub(context: Context, within_s: float) -> str:
 def _hub_pid(state: Path) -> int | None:
     """Of the hub that `up` stands over."""
     try:
-        pid, started = json.loads((state / "database" / "processes.json").read_text())["hub"]
-    except (FileNotFoundError, KeyError, ValueError):
+        recorded = json.loads((state / "database" / "processes.json").read_text())
+    except (FileNotFoundError, ValueError):
         return None
-    return pid if tree.is_same(pid, started) else None
+    return tree.living(recorded).get("hub")
 
 
 def workload_token(context: Context, within_s: float, *, workload_id: str) -> str:

@@ -20,3 +20,13 @@ def lock(session: Session, names: Iterable[str]) -> None:
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.execute(insert(ScopeRow).values([{"key": key} for key in keys]).on_conflict_do_nothing())
     session.scalars(select(ScopeRow).where(ScopeRow.key.in_(keys)).order_by(ScopeRow.key).with_for_update()).all()
+
+
+def may_write(session: Session) -> bool:
+    """Whether it is one of `Database.begin`."""
+    return bool(session.connection().get_execution_options().get("moorage_write"))
+
+
+def side_by_side(session: Session) -> bool:
+    """Whether other transactions may write at the same moment: not on SQLite."""
+    return session.get_bind().dialect.name != "sqlite"

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, event, insert
+from sqlalchemy import delete, event, insert, inspect
 from sqlalchemy.orm import Session
 
 from moorage.wire import Phase, WorkloadKind
 from moorage_service.ledger import admission
 from moorage_service.metrics import ENDED, TIME_TO_READY
 from moorage_service.store.commits import around_commit
+from moorage_service.store.locks import may_write, side_by_side
 from moorage_service.store.tables import EventRow, TokenRow, WorkloadRow, new_id
 from moorage_service.store.text import storable
 from moorage_spawners.launch.crash_points import reach
@@ -55,7 +56,11 @@ def enter(
     session: Session, workload: WorkloadRow, phase: Phase, *, now: datetime, code: str | None = None, reason: str | None = None,
     actor: str | None = None,
 ) -> bool:  # fmt: skip
-    """Moves the workload to `phase` with a reason in words; the same phase and reason again changes nothing (False)."""
+    """Moves the workload to `phase` with a reason in words; the same phase and reason again changes nothing (False), nor does it once it
+    has ended.
+    """
+    if not _take(session, workload):
+        return False
     reason = None if reason is None else storable(reason)
     if workload.phase == phase.value and workload.reason == reason:
         return False
@@ -71,6 +76,17 @@ def enter(
         message = reason or f"The {workload.kind} is {phase.value}."
         record(session, workload.id, code or f"{workload.kind}.{phase.value}", message, now=now, actor=actor)
     return True
+
+
+def _take(session: Session, workload: WorkloadRow) -> bool:
+    """Whether it has not ended; nobody else ends or moves it until this transaction is over.
+
+    It was read a moment ago, and where transactions run side by side somebody else may have written its end since.
+    """
+    state = inspect(workload)
+    if may_write(session) and side_by_side(session) and state.persistent:
+        session.refresh(workload, with_for_update={"key_share": True})  # an event that names it need not wait
+    return workload.ended_at is None
 
 
 def _parts_of_the_way(workload: WorkloadRow, now: datetime) -> dict[str, float]:
@@ -91,7 +107,7 @@ def ask_to_end(
     session: Session, workload: WorkloadRow, *, now: datetime, reason: str, actor: str | None = None
 ) -> None:
     """Sets the target to gone; the reconciler does the rest. Already ending or ended: nothing."""
-    if workload.target == "gone" or workload.ended_at is not None:
+    if not _take(session, workload) or workload.target == "gone":
         return
     workload.target = "gone"
     around_commit(session, before=lambda: reach("stop.recorded"), after=lambda: reach("stop.committed"))
@@ -109,7 +125,7 @@ def ended(
     reason: str | None = None,
 ) -> None:
     """The workload is observed gone: final phase, reservation released, tokens dead. Already ended: nothing."""
-    if workload.ended_at is not None:
+    if not _take(session, workload):
         return
     enter(session, workload, phase, now=now, code=code, reason=reason)
     workload.ended_at = now
