@@ -4,7 +4,6 @@ Jupyter asks who opens a websocket, and never again: without this, a kernel or a
 Loaded by the notebook server only.
 """
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable
@@ -24,9 +23,13 @@ log = logging.getLogger(__name__)
 
 
 class OpenSockets(LoggingConfigurable):
-    """Looks every `check_s` at each open websocket; the hub is asked as for a page (`HubOAuth.cache_max_age`)."""
+    """Asks the hub every `check_s` about each session that has something open. A hub that does not answer closes nothing.
 
-    check_s = Float(30.0, help="Seconds between two looks.").tag(config=True)
+    For pages Jupyter remembers the hub's answers (`HubOAuth.cache_max_age`, five minutes), so that they outlive a restart of the hub;
+    where a session has ended they are forgotten.
+    """
+
+    check_s = Float(60.0, help="Seconds between two looks.").tag(config=True)
 
     def __init__(self, auth: Any, **given: Any) -> None:
         """`auth`: a jupyterhub.services.auth.HubOAuth."""
@@ -44,23 +47,28 @@ class OpenSockets(LoggingConfigurable):
         self._open.add(handler)
 
     async def look(self) -> None:
-        """Closes what nobody has a session for any more. What the hub can't be asked about stays open."""
-        handlers = [handler for handler in self._open if handler.ws_connection is not None]
-        good = await asyncio.gather(*(self._has_a_session(handler) for handler in handlers))
-        for handler in (each for each, stays in zip(handlers, good, strict=True) if not stays):
-            log.info("closing a websocket whose session has ended: %s", handler.request.path)
-            handler.close(POLICY_VIOLATION, "Your session has ended. Sign in again.")
+        """Closes what nobody has a session for any more."""
+        sessions: dict[tuple[str, str], list[WebSocketHandler]] = {}
+        for handler in self._open:
+            if handler.ws_connection is not None:
+                key = (self._auth.get_token(handler) or "", self._auth.get_session_id(handler))
+                sessions.setdefault(key, []).append(handler)
+        for (token, session_id), handlers in sessions.items():
+            if await self._has_ended(token, session_id):
+                self._auth.cache.clear()
+                for handler in handlers:
+                    log.info("closing a websocket whose session has ended: %s", handler.request.path)
+                    handler.close(POLICY_VIOLATION, "Your session has ended. Sign in again.")
 
-    async def _has_a_session(self, handler: WebSocketHandler) -> bool:
-        token = self._auth.get_token(handler)
+    async def _has_ended(self, token: str, session_id: str) -> bool:
         if not token:  # its cookie is too old, or it came by no credential of the hub's
-            return False
-        try:
-            user = await self._auth.user_for_token(token, session_id=self._auth.get_session_id(handler), sync=False)
-        except (HTTPError, FetchError, OSError):
             return True
-        # Of a right to somebody else's server, too: an admin may have lost it.
-        return user is not None and bool(self._auth.check_scopes(self._auth.access_scopes, user))
+        try:
+            user = await self._auth.user_for_token(token, use_cache=False, session_id=session_id, sync=False)
+        except (HTTPError, FetchError, OSError):
+            return False
+        # A right to somebody else's server may have ended, too: an admin's.
+        return user is None or not self._auth.check_scopes(self._auth.access_scopes, user)
 
 
 def _tell_of_each(note: Callable[[WebSocketHandler], None]) -> None:

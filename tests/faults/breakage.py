@@ -1,5 +1,6 @@
 """Breaking parts of a real cluster, and what must hold whatever broke."""
 
+import contextlib
 import os
 import signal
 import time
@@ -30,7 +31,8 @@ def kill(bench: Bench, cluster: str, role: str, *, program: str | None = None) -
     victims = [pid for pid, name in processes_of(bench, cluster, role).items() if program in (None, name)]
     assert victims, f"{role} has no {program}"
     for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended with one that was killed before it
+            os.kill(pid, signal.SIGKILL)
 
 
 def held(bench: Bench, cluster: str) -> tuple[dict[str, Any], bool]:

@@ -76,12 +76,12 @@ class Runs:
         document["service"].update(settings)
         file.write_text(json.dumps(document))
 
-    def start(self, *cells: str) -> str:
+    def start(self, *cells: str, memory: int = 1 << 30) -> str:
         self._jobs += 1
         with self.installation.api() as http:
             job = http.post(
                 "/jobs",
-                json=promotion(notebook(*cells), name=f"job {self._jobs}", size={"cpu": 0.5, "memory": 1 << 30}),
+                json=promotion(notebook(*cells), name=f"job {self._jobs}", size={"cpu": 0.5, "memory": memory}),
             )
             assert job.status_code == 201, job.text
             run = http.post(f"/jobs/{job.json()['id']}/runs", json={})

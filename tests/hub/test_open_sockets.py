@@ -50,6 +50,7 @@ class Auth:
 
     def __init__(self, **answers: Any) -> None:
         self._answers = answers
+        self.cache: dict[str, Any] = {}
 
     def get_token(self, handler: "Socket") -> str:
         return handler.token
@@ -60,8 +61,8 @@ class Auth:
     def check_scopes(self, wanted: frozenset[str], user: dict[str, Any]) -> bool:
         return bool(wanted & set(user["scopes"]))
 
-    async def user_for_token(self, token: str, *, session_id: str, sync: bool) -> Any:
-        assert (session_id, sync) == (f"session of {token}", False)
+    async def user_for_token(self, token: str, *, use_cache: bool, session_id: str, sync: bool) -> Any:
+        assert (use_cache, session_id, sync) == (False, f"session of {token}", False)
         answer = self._answers[token]
         if isinstance(answer, Exception):
             raise answer

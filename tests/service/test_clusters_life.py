@@ -12,7 +12,8 @@ from moorage_service.clusters import leftovers, operations
 from moorage_service.clusters.platforms.local import MAKING, LocalPlatform
 from moorage_service.clusters.reconcile import step, survey
 from moorage_service.context import Context
-from moorage_service.settings import Settings
+from moorage_service.identity.rates import RateLimits
+from moorage_service.settings import Rates, Settings
 from moorage_service.store.tables import ReservationRow
 from tests.fakes.clock import FakeClock
 from tests.service.clusters_bench import API, Clusters, open_clusters, worker
@@ -321,3 +322,28 @@ def test_a_survey_names_those_with_something_to_do(clusters: Clusters) -> None:
     assert list(survey(clusters.context, [first, second])) == [second]
     clusters.client.delete(f"{API}/clusters/{first}", headers=clusters.notebook)
     assert set(survey(clusters.context, [first, second])) == {first, second}
+
+
+def test_what_an_agent_says_is_kept_short_and_not_again_and_again(clusters: Clusters, clock: FakeClock) -> None:
+    """Its token lies in the environment of its owner's process."""
+    cluster = clusters.start()
+    clusters.report(cluster, worker("worker-1"), message="x" * 100_000)
+    ready = clusters.get(cluster)
+    assert (ready["phase"], len(ready["reason"]) < 2100, ready["reason"][-1]) == ("ready", True, "…")
+    for number in range(5):
+        clusters.report(cluster, worker("worker-1"), message=f"number {number}")
+    found = clusters.get(cluster)
+    assert found["reason"] == ready["reason"]
+    assert len(found["events"]) == len(ready["events"])
+    clock.advance(10)
+    clusters.report(cluster, worker("worker-1"), message="later")
+    assert clusters.get(cluster)["reason"] == "later"
+
+
+def test_an_agent_that_reports_without_end_is_told_to_wait(clusters: Clusters) -> None:
+    clusters.context.rates = RateLimits(Rates(report="3 per minute"))
+    cluster = clusters.start()
+    for _ in range(3):
+        clusters.report(cluster)
+    refused = clusters.report(cluster, expect=429)
+    assert refused["message"].startswith("Reports may come 3 per 1 minute")

@@ -70,6 +70,7 @@ class Rates(BaseModel):
     build: str = Field("30 per minute; 120 per hour", description="Builds, and new projects, which are built at once.")
     ticket: str = Field("120 per minute", description="Dashboards and outputs opened.")
     sign_in: str = Field("60 per minute", description="Sign-ins that fail from one address.")
+    report: str = Field("600 per minute", description="Reports by one cluster's agent.")
 
     @model_validator(mode="after")
     def _readable(self) -> Self:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import AgentOrders, AgentReport, ClusterSpec, Phase
@@ -14,15 +15,22 @@ from moorage_service.clusters.scaling import Fleet
 from moorage_service.context import Context
 from moorage_service.errors import Conflict, Forbidden
 from moorage_service.identity.callers import Caller
+from moorage_service.identity.rates import Action
 from moorage_service.settings import Settings
-from moorage_service.store.tables import ClusterRow, WorkloadRow
+from moorage_service.store.tables import ClusterRow, EventRow, WorkloadRow
+from moorage_service.store.text import sentence
 from moorage_service.workloads import lifecycle
 
+NEWS_S = 10.0  # between two messages of one agent in the history
 KEPT_S = 15.0  # a report that says nothing new is kept so often: whoever reads the store sees that the agent lives
 
 
 def receive(context: Context, caller: Caller, report: AgentReport) -> AgentOrders:
-    """Raises Forbidden for a workload that is no cluster, Conflict for a report of another generation."""
+    """Raises Forbidden for a workload that is no cluster, Conflict for a report of another generation, TooManyRequests.
+
+    Whoever owns the cluster can read its token, and what they report is written down.
+    """
+    context.rates.count(Action.REPORT, user_id=caller.workload_id)
     woken, orders = context.database.amend(lambda session: _take(session, context, caller, report))
     if woken:
         context.wakeup.notify()
@@ -82,7 +90,11 @@ def _left(fleet: Fleet, last: dict[str, object] | None, report: AgentReport) -> 
 def _enter(session: Session, workload: WorkloadRow, spec: ClusterSpec, report: AgentReport, now: datetime) -> bool:
     if report.ready and len(report.workers) >= spec.min_workers:
         code = None if report.message is None else "cluster.message"
-        return lifecycle.enter(session, workload, Phase.READY, now=now, code=code, reason=report.message)
+        message = None if report.message is None else sentence(report.message)
+        is_news = workload.phase == Phase.READY.value and message not in (None, workload.reason)
+        if is_news and _said_lately(session, workload, now):
+            return False
+        return lifecycle.enter(session, workload, Phase.READY, now=now, code=code, reason=message)
     if workload.phase not in (Phase.STARTING.value, Phase.READY.value):
         return False
     what = "scheduler" if spec.engine == "dask" else "head"
@@ -97,6 +109,13 @@ def _enter(session: Session, workload: WorkloadRow, spec: ClusterSpec, report: A
     else:
         code, reason = "cluster.finishing", f"The {what} and {have} workers are there; the dashboard is starting."
     return lifecycle.enter(session, workload, Phase.STARTING, now=now, code=code, reason=reason)
+
+
+def _said_lately(session: Session, workload: WorkloadRow, now: datetime) -> bool:
+    """A message that changes all the time is not worth a line of history each time."""
+    query = select(func.max(EventRow.at)).where(EventRow.workload_id == workload.id, EventRow.code == "cluster.message")
+    last = session.scalar(query)
+    return last is not None and (now - last).total_seconds() < NEWS_S
 
 
 def _tell_scaling(

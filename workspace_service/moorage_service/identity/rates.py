@@ -29,6 +29,7 @@ class Action(StrEnum):
     BUILD = "build"
     TICKET = "ticket"
     SIGN_IN = "sign_in"
+    REPORT = "report"
 
 
 WORDS = {
@@ -39,6 +40,7 @@ WORDS = {
     Action.BUILD: "Environments may be built",
     Action.TICKET: "Dashboards and outputs may be opened",
     Action.SIGN_IN: "Sign-ins may fail",
+    Action.REPORT: "Reports may come",
 }
 
 

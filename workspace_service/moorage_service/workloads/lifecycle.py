@@ -16,7 +16,7 @@ from moorage_service.metrics import ENDED, TIME_TO_READY
 from moorage_service.store.commits import around_commit
 from moorage_service.store.locks import may_write, side_by_side
 from moorage_service.store.tables import EventRow, TokenRow, WorkloadRow, new_id
-from moorage_service.store.text import storable
+from moorage_service.store.text import sentence
 from moorage_spawners.launch.crash_points import reach
 
 PREFIXES = {WorkloadKind.NOTEBOOK: "nb", WorkloadKind.CLUSTER: "cl", WorkloadKind.RUN: "run"}
@@ -39,14 +39,14 @@ def record(
     session: Session, workload_id: str, code: str, message: str, *, now: datetime, actor: str | None = None
 ) -> None:
     """One line of history, for the owner to read."""
-    session.add(EventRow(workload_id=workload_id, at=now, code=code, message=storable(message), actor=actor))
+    session.add(EventRow(workload_id=workload_id, at=now, code=code, message=sentence(message), actor=actor))
 
 
 def record_all(session: Session, lines: list[tuple[str, str, str]], *, now: datetime) -> None:
     """One line of history for each of many workloads: (its id, code, message). At once, for one by one is slow."""
     if lines:
         rows = [
-            {"workload_id": workload_id, "at": now, "code": code, "message": storable(message)}
+            {"workload_id": workload_id, "at": now, "code": code, "message": sentence(message)}
             for workload_id, code, message in lines
         ]
         session.execute(insert(EventRow), rows)
@@ -61,7 +61,7 @@ def enter(
     """
     if not _take(session, workload):
         return False
-    reason = None if reason is None else storable(reason)
+    reason = None if reason is None else sentence(reason)
     if workload.phase == phase.value and workload.reason == reason:
         return False
     changed = workload.phase != phase.value
@@ -150,4 +150,4 @@ def once_committed(session: Session, count: Callable[[], None]) -> None:
 def never_begun(workload: WorkloadRow, phase: Phase, *, now: datetime, code: str, reason: str) -> None:
     """Makes a new row one of history only: nothing was reserved for it, started or given a token. The caller records its event."""
     workload.target, workload.phase, workload.ended_at = "gone", phase.value, now
-    workload.reason_code, workload.reason = code, storable(reason)
+    workload.reason_code, workload.reason = code, sentence(reason)
