@@ -59,9 +59,14 @@ def make_environment(folder: Path) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").write_text(PYTHON.format(python=sys.executable))
     (folder / "bin" / "agent.py").write_text(AGENT)
-    (folder / "moorage-environment.json").write_text(json.dumps({"digest": folder.name, "packages": PACKAGES}))
+    record = {
+        "digest": folder.name, "python": "3.11.2", "architecture": "x86_64", "created_at": "2026-11-21T06:00:00+00:00",
+        "from_source": False, "packages": PACKAGES,
+    }  # fmt: skip
+    (folder / "moorage-environment.json").write_text(json.dumps(record))
+    (folder / "moorage-lock.txt").write_text("")
     (folder / "bin" / "runner").write_text(RUNNER)
     for path in (folder, folder / "bin", folder / "bin" / "python", folder / "bin" / "runner"):
         path.chmod(0o755)
-    for path in (folder / "bin" / "agent.py", folder / "moorage-environment.json"):
+    for path in (folder / "bin" / "agent.py", folder / "moorage-environment.json", folder / "moorage-lock.txt"):
         path.chmod(0o644)

@@ -63,7 +63,7 @@ def test_a_database_that_is_older_than_what_runs_catches_up(
         service.kill()
         before = pids(installation)
         restore.put_back(installation.state, copy)
-        installation.start(MOORAGE_SERVICE_UNKNOWN_WORKLOADS=wanted)
+        service = installation.start(MOORAGE_SERVICE_UNKNOWN_WORKLOADS=wanted)
         assert installation.workload(gone)["reason_code"] == "cluster.lost"
         if wanted == "adopt":
             adopted += 2
@@ -79,6 +79,7 @@ def test_a_database_that_is_older_than_what_runs_catches_up(
             assert held(installation) == {old}
         check(installation)
         empty(installation)
+        service.kill()
     report(12, policy=wanted, rounds=rounds, adopted=adopted, uncharged=0, unseen=0, died=0)
 
 
@@ -102,7 +103,7 @@ def test_a_lost_database_is_made_again_from_what_runs(installation: Installation
         before = pids(installation)
         for path in (installation.state / "database").glob("service.sqlite*"):
             path.unlink()
-        installation.start()
+        service = installation.start()
         installation.wait(notebook, "ready")
         found: dict[str, Any] = installation.wait(cluster, "ready")
         assert (found["owner"], found["project"]) == ("ada", "starter")
@@ -112,6 +113,7 @@ def test_a_lost_database_is_made_again_from_what_runs(installation: Installation
             known += len(session.scalars(select(AuditRow).where(AuditRow.action == "workload.adopted")).all())
         check(installation)
         empty(installation)
+        service.kill()
     report(12, case="database lost", rounds=rounds, adopted=known, uncharged=0, unseen=0, died=0)
 
 
