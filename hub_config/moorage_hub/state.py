@@ -1,5 +1,6 @@
 """The state folder: where it is, who may read what, the tokens that hub and service share, and the ports."""
 
+import contextlib
 import json
 import os
 import random
@@ -52,9 +53,14 @@ def write_private(path: Path, text: str) -> None:
     """Replaces a file in one step; only its owner may read it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 @dataclass(frozen=True)

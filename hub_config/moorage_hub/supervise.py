@@ -1,12 +1,13 @@
 """`moorage-hub up`: service, proxy and hub, until Ctrl-C. Workloads go on without us."""
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -88,6 +89,7 @@ class Supervisor:
         }
         self._pulses = [Pulse(child, urls[child.name], settings.unresponsive_s) for child in self.children]
         self._stopping = False
+        self._troubles: dict[str, str] = {}  # what the disk refuses now, and was said
         self._lock = -1
         self._held: socket.socket | None = None
 
@@ -162,21 +164,42 @@ class Supervisor:
                 self.say(f"  Project environment: {line}")
             for pulse in self._pulses:
                 if pulse.silent():
-                    self.say(f"The {pulse.child.name} has not answered for {pulse.patience_s:.0f} s: it is started again")
+                    self.say(
+                        f"The {pulse.child.name} has not answered for {pulse.patience_s:.0f} s: it is started again"
+                    )
                     pulse.give_up()
             for child in self.children:
-                child.check()
-                child.keep_log_short(self.settings.log_bytes, self.settings.logs_kept)
+                with self._survived(f"The {child.name} can't be started again"):
+                    child.check()
+                with self._survived(f"The log of the {child.name} can't be kept short"):
+                    child.keep_log_short(self.settings.log_bytes, self.settings.logs_kept)
             now = [child.process.pid if child.process is not None else None for child in self.children]
-            if now != pids:
+            if now != pids and self._write_census():
                 pids = now
-                self._write_census()
             time.sleep(WATCH_S)
 
-    def _write_census(self) -> None:
+    def _write_census(self) -> bool:
+        """Whether it could be written. While it can't, `make down` finds the same processes by their mark."""
         pids = {"supervisor": os.getpid()}
         pids |= {child.name: child.process.pid for child in self.children if child.process is not None}
-        self.census.write(pids)
+        with self._survived("The list of the processes can't be written"):
+            self.census.write(pids)
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _survived(self, what: str) -> Iterator[None]:
+        """A disk that is full is said, once until it is over, and tried again: it must not end those that still run."""
+        try:
+            yield
+        except OSError as error:
+            words = f"{what}: {error}. It is tried again; make room on the disk"
+            if self._troubles.get(what) != words:
+                self._troubles[what] = words
+                with contextlib.suppress(OSError):  # what we say may go to a file on the same disk
+                    self.say(words)
+        else:
+            self._troubles.pop(what, None)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -208,7 +231,11 @@ def end_everything(settings: HubSettings, say: Say, *, grace_s: float = 10.0) ->
     workloads = running(settings.state)
     for seen in workloads:
         processes.stop(seen.workload_id, grace_s=grace_s)
-    while running(settings.state):
+    kill_at = time.monotonic() + grace_s
+    while still := running(settings.state):
+        if time.monotonic() >= kill_at:  # again: on a full disk nobody else does it
+            for seen in still:
+                processes.stop(seen.workload_id, grace_s=0)
         time.sleep(0.05)
     processes.wall.down()
     count = len({seen.workload_id for seen in workloads})

@@ -1,8 +1,12 @@
 """Standing over hub and service: restarts, ends, and one per state folder."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from moorage_hub.settings import load
 from moorage_hub.supervise import Supervisor, end_everything, service_child, what_goes_on
 from moorage_spawners.launch import Identity, LocalProcesses, ProcessSpec
 from moorage_spawners.shim import tree
+from tests.small_disk import small_disk
 from tests.waiting import eventually
 
 
@@ -73,6 +78,79 @@ def test_a_second_start_on_the_same_state_says_so(state: Path) -> None:
     settings = load(state)
     with Supervisor(settings, {}, print), pytest.raises(AlreadyRunning, match="Moorage runs already on"):
         Supervisor(settings, {}, print).__enter__()
+
+
+@contextmanager
+def watching(supervisor: Supervisor) -> Iterator[list[BaseException]]:
+    """Its watch in a thread, as over programs that answer; what ended it."""
+    ended: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            supervisor.watch()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            ended.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        supervisor._stopping = True
+        thread.join()
+
+
+def stand_ins(state: Path, say: list[str]) -> Supervisor:
+    """Over programs that do nothing."""
+    found = Supervisor(load(state), {}, say.append)
+    found._pulses = []
+    for each in found.children:
+        each.argv, each.cwd = ("/bin/sleep", "1000"), state
+    return found
+
+
+def test_a_full_disk_ends_nobody_and_is_said_once(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "FIRST_PAUSE_S", 0.01)
+    said: list[str] = []
+    with (
+        small_disk(state / "database", "64k") as disk,
+        stand_ins(state, said) as supervisor,
+        watching(supervisor) as ended,
+    ):
+        eventually(lambda: len(supervisor.census.living()) == 4, what="the start of all")
+        before = dict(supervisor.census.living())
+        disk.fill()
+        supervisor.hub.log.unlink()
+        supervisor.hub.log.mkdir()  # what can't be opened to write, as on a full disk what is not there yet
+        os.kill(before["hub"], signal.SIGKILL)
+        eventually(lambda: len(said) == 2, what="the words about both")
+        supervisor.hub.log.rmdir()
+        eventually(lambda: supervisor.hub.process is not None, what="its next start")
+        assert not list(disk.folder.glob(".processes.json*"))
+        disk.empty()
+        eventually(lambda: len(supervisor.census.living()) == 4, what="the list of all")
+        after = supervisor.census.living()
+    assert ended == []
+    assert [after[name] == before[name] for name in ("service", "proxy", "hub")] == [True, True, False]
+    assert sorted(line.partition(":")[0] for line in said) == [
+        "The hub can't be started again",
+        "The list of the processes can't be written",
+    ]
+
+
+def test_a_log_that_can_not_be_put_aside_ends_nobody(state: Path) -> None:
+    said: list[str] = []
+    with small_disk(state / "logs", "128k") as disk:
+        with stand_ins(state, said) as supervisor:
+            supervisor.settings = supervisor.settings.model_copy(update={"log_bytes": 50_000})
+            supervisor.hub.log.write_bytes(b"x" * 60_000)
+            disk.fill()
+            with watching(supervisor) as ended:
+                eventually(lambda: supervisor.hub.log.stat().st_size < 1000, what="a short log")
+                eventually(lambda: len(supervisor.census.living()) == 4, what="the start of all")
+        assert ended == []
+        assert not list(disk.folder.glob("hub.log.*"))
+    assert said == []
 
 
 def test_a_start_ends_what_a_killed_one_left(state: Path) -> None:

@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 
 from moorage_spawners.launch.log_files import rotate, shorten
+from tests.small_disk import small_disk
 from tests.waiting import eventually
 
 
@@ -35,3 +36,18 @@ def test_a_workloads_log_keeps_its_end_in_whole_lines(tmp_path: Path) -> None:
     assert "removed" in lines[0]
     assert lines[1:] == [f"line {number:03}" for number in range(89, 100)]
     assert not shorten(log, 200)
+
+
+def test_without_room_for_a_copy_a_log_is_emptied_and_the_older_ones_stay(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "logs", "256k") as disk:
+        log = disk.folder / "hub.log"
+        log.write_bytes(b"x" * 100_000)
+        (disk.folder / "hub.log.1").write_text("older")
+        (disk.folder / "hub.log.2").write_text("oldest")
+        disk.fill()
+        assert rotate(log, 50_000, kept=2)
+        assert "there was no room to put it aside" in log.read_text()
+        assert len(log.read_bytes()) < 1000
+        assert (disk.folder / "hub.log.1").read_text() == "older"
+        assert (disk.folder / "hub.log.2").read_text() == "oldest"
+        assert sorted(path.name for path in disk.folder.glob("hub.log*")) == ["hub.log", "hub.log.1", "hub.log.2"]

@@ -9,19 +9,34 @@ from pathlib import Path
 def rotate(path: Path, most: int, *, kept: int) -> bool:
     """Over `most` bytes: what there is goes to `<path>.1`, the one before to `.2`, up to `kept`. Not there: nothing.
 
-    The writer must append (O_APPEND). What it writes in the moment between copy and truncation is lost.
+    The writer must append (O_APPEND). What it writes in the moment between copy and truncation is lost. Where there is no room for
+    a copy the log is emptied without one, and says so: that makes room, and the older ones stay as they are.
     """
     if not _longer(path, most):
         return False
-    for number in range(kept - 1, 0, -1):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(_numbered(path, number), _numbered(path, number + 1))
-    if kept:
-        copy = _numbered(path, 1)
+    lost = _put_aside(path, kept) if kept else None
+    os.truncate(path, 0)
+    if lost is not None:
+        with contextlib.suppress(OSError), open(path, "ab") as log:
+            log.write(f"... the beginning was removed: there was no room to put it aside ({lost}) ...\n".encode())
+    return True
+
+
+def _put_aside(path: Path, kept: int) -> OSError | None:
+    """Copies first, and moves the older ones only then: a copy that fails must not push a good one out. What hindered it, or None."""
+    copy = path.with_name(f"{path.name}.new")
+    try:
         with open(path, "rb") as old, open(copy, "wb", opener=private) as new:
             shutil.copyfileobj(old, new)
-    os.truncate(path, 0)
-    return True
+        for number in range(kept - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(_numbered(path, number), _numbered(path, number + 1))
+        os.replace(copy, _numbered(path, 1))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
+        return error
+    return None
 
 
 def shorten(path: Path, most: int) -> bool:
