@@ -111,7 +111,8 @@ class ProcessFolder:
             words = f"The process that watched it was killed; {len(left)} of its processes still run."
             return {**record, "state": "lost", "pid": pid, "message": words}
         record = shim.ended_unseen(record)
-        files.write(str(self.path / files.RECORD), record)
+        with contextlib.suppress(OSError):  # a full disk: it is gone all the same, and the next look writes it down
+            files.write(str(self.path / files.RECORD), record)
         return record
 
     def _observation(self, spec: dict[str, Any], record: dict[str, Any]) -> Observation:

@@ -20,6 +20,7 @@ from moorage_spawners.launch.log_files import private
 from moorage_spawners.launch.types import Observation, ProcessSpec
 from moorage_spawners.launch.wall import PortWall
 from moorage_spawners.shim import cgroups, files, tree
+from moorage_spawners.shim.main import left
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 START_TIMEOUT_S = 30.0  # for the shim to say that it wrote its first record; tens of milliseconds as a rule
@@ -43,6 +44,8 @@ class LocalProcesses:
         # Called at the last moment before anything is started or ended; raises when that is not this process's to do any more.
         self.guard: Callable[[], None] = _anyone
         self.wall = PortWall(self.root.parent)
+        # When to kill what is stopped although no stop.json can be written, by the monotonic clock; see `_signal`.
+        self._kill_at: dict[Path, float] = {}
 
     def start(self, spec: ProcessSpec) -> Observation:
         """Starts a process, or says what is seen of it when this generation of this role was started before.
@@ -158,7 +161,8 @@ class LocalProcesses:
         """Asks the shims to end their process: SIGTERM to it, then to what it left, SIGKILL to all after `grace_s`.
 
         Returns at once; `observe` tells when it is gone. What is gone already, or was never there, is no error. A later
-        call with a shorter grace wins. Where the shim was killed, another one is started that ends what is left.
+        call with a shorter grace wins. Where the shim was killed, another one is started that ends what is left. On a disk that takes
+        no more we send the signals ourselves: SIGTERM now, SIGKILL at the first call after `grace_s`.
         """
         self.guard()
         for name in [role] if role is not None else self._names(self._path(workload_id)):
@@ -169,11 +173,15 @@ class LocalProcesses:
     def _stop_one(self, folder: ProcessFolder, grace_s: float) -> None:
         seen = folder.observe()
         if seen is None or seen.gone:
+            self._kill_at.pop(folder.path, None)
             return
         wish = {"kill_at": time.time() + grace_s, "asked_at": files.now()}
         before = files.read(str(folder.path / files.STOP))
         if before is None or before["kill_at"] > wish["kill_at"]:
-            files.write(str(folder.path / files.STOP), wish)
+            try:
+                files.write(str(folder.path / files.STOP), wish)
+            except OSError:
+                self._signal(folder, grace_s)
         reach("launch.stop_asked")
         record = folder.record()
         if folder.shim_lives():
@@ -186,6 +194,20 @@ class LocalProcesses:
             seen = folder.observe()
             if seen is not None and seen.state == "lost":
                 self._spawn(folder, None)
+
+    def _signal(self, folder: ProcessFolder, grace_s: float) -> None:
+        """What the shim would do, had it been told; it learns of the end as of any other."""
+        spec, record = folder.spec(), folder.record()
+        if spec is None or record is None:
+            return  # nothing was started yet, and without a record nothing will be
+        first, kill_at = folder.path not in self._kill_at, time.monotonic() + grace_s
+        self._kill_at[folder.path] = kill_at = min(kill_at, self._kill_at.get(folder.path, kill_at))
+        if time.monotonic() >= kill_at:
+            tree.signal_all(left(spec, record), signal.SIGKILL)
+        elif first:
+            pid = record["pid"]
+            own = {pid} if tree.is_same(pid, record.get("pid_start")) else left(spec, record)
+            tree.signal_all(own, signal.SIGTERM)
 
     def forget(self, workload_id: str, *, role: str | None = None) -> None:
         """Removes the records and logs of a workload, or of one role, of which nothing runs; leaves what runs as it is."""

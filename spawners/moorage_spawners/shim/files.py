@@ -1,5 +1,6 @@
 """Small files that are either whole or absent, and times as text."""
 
+import contextlib
 import json
 import os
 import time
@@ -10,14 +11,19 @@ ALIVE, LOG = "alive", "log"
 
 
 def write(path: str, content: dict[str, Any]) -> None:
-    """Replaces a file in one step, 0600; a reader sees the old content or the new, never half of it."""
+    """Replaces a file in one step, 0600; a reader sees the old content or the new, never half of it. Nothing is left when it raises."""
     temporary = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def read(path: str) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ flock is held: as long as this process lives nobody else can hold it, which is h
 a pipe on which it says that the first record is written. MODE is "run", or "sweep" to end what a killed shim left.
 
 It reads FOLDER/spec.json and FOLDER/environment.json (removed at once: it may hold secrets), writes FOLDER/record.json,
-and is told to stop by FOLDER/stop.json followed by SIGTERM.
+and is told to stop by FOLDER/stop.json followed by SIGTERM. While the disk takes no record it keeps it, and tries again.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 LEFTOVER_GRACE_S = 2.0  # for what the main process left behind when it ended
 HEARTBEAT_S = 30.0
 POLL_S = 0.05
+RETRY_S = 1.0  # between two tries to write a record that the disk does not take
+LAST_TRIES_S = 3.0  # for the last record once we are told to stop: whoever waits for the end must not wait for the disk
 KILLED = "How it ended is not known: the process that watched it was killed."
 WATCHED = {signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP}
 
@@ -87,6 +89,10 @@ class Shim:
         self.stopping = Stopping(folder)
         self.pid = 0
         self.status: int | None = None
+        self.unsaved = False  # whether the record on disk is older than ours
+        self.terminated = (
+            False  # whether somebody sent us SIGTERM: where stop.json can't be written, all that we are told
+        )
         self.record: dict[str, Any] = {
             "state": "starting", "shim_pid": os.getpid(), "shim_start": tree.started(os.getpid()), "pid": None,
             "started_at": files.now(), "ended_at": None, "exit_code": None, "signal": None, "out_of_memory": 0,
@@ -94,13 +100,36 @@ class Shim:
         }  # fmt: skip
 
     def save(self, **changes: Any) -> None:
+        """Raises OSError, as on a full disk; what it was to write is kept."""
         self.record.update(changes)
+        self.unsaved = True
         files.write(os.path.join(self.folder, files.RECORD), self.record)
+        self.unsaved = False
+
+    def try_to_save(self, **changes: Any) -> None:
+        with contextlib.suppress(OSError):
+            self.save(**changes)
+
+    def save_end(self, *, ready: int | None = None, **values: Any) -> None:
+        """The last record. It says how a run ended, which nobody can find out later: tried until it is written, or we are told to stop.
+
+        Who waits at `ready` waits for the first try alone.
+        """
+        self.try_to_save(state="exited", ended_at=files.now(), **values)
+        if ready is not None:
+            os.close(ready)
+        give_up_at = None
+        while self.unsaved:
+            if give_up_at is None and (self.terminated or self.stopping.asked()):
+                give_up_at = time.monotonic() + LAST_TRIES_S
+            if give_up_at is not None and time.monotonic() >= give_up_at:
+                return
+            self.wait(RETRY_S)
+            self.try_to_save()
 
     def run(self, ready: int) -> None:
         if self.stopping.asked():
-            self.save(state="exited", ended_at=files.now(), message="It was stopped before it started.")
-            os.close(ready)
+            self.save_end(ready=ready, message="It was stopped before it started.")
             return
         size = self.spec["size"] or {}
         self.group = cgroups.create(self.spec["cookie"].replace("/", "."), size.get("cpu"), size.get("memory"))
@@ -109,10 +138,9 @@ class Shim:
         if error is not None:
             os.waitpid(self.pid, 0)
             cgroups.remove(self.group.folders)
-            self.save(state="exited", ended_at=files.now(), exit_code=127, message=f"It could not be started: {error}.")
-            os.close(ready)
+            self.save_end(ready=ready, exit_code=127, message=f"It could not be started: {error}.")
             return
-        self.save(state="running", pid=self.pid, pid_start=tree.started(self.pid))
+        self.try_to_save(state="running", pid=self.pid, pid_start=tree.started(self.pid))
         tell(ready)
         self.watch()
 
@@ -176,7 +204,10 @@ class Shim:
                 tree.signal_all(self.everyone(), signal.SIGKILL)
                 self.wait(POLL_S)
             else:
-                self.wait(HEARTBEAT_S if kill_at is None else kill_at - time.monotonic())
+                if self.unsaved:
+                    self.try_to_save()
+                longest = RETRY_S if self.unsaved else HEARTBEAT_S
+                self.wait(longest if kill_at is None else min(longest, kill_at - time.monotonic()))
         if not childless or self.everyone():
             self.end_leftovers()
         self.finish()
@@ -207,16 +238,15 @@ class Shim:
                 self.status = status
 
     def wait(self, seconds: float) -> None:
-        signal.sigtimedwait(WATCHED, max(0.0, seconds))
+        seen = signal.sigtimedwait(WATCHED, max(0.0, seconds))
+        self.terminated |= seen is not None and seen.si_signo == signal.SIGTERM
 
     def finish(self) -> None:
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
         memory = cgroups.out_of_memory(self.group.folders)
         cgroups.remove(self.group.folders)
-        self.save(
-            state="exited",
-            ended_at=files.now(),
+        self.save_end(
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             out_of_memory=memory,
@@ -252,7 +282,8 @@ class Sweep:
             signal.sigtimedwait(WATCHED, POLL_S)
             self.stopping.asked()
             kill_at = min(kill_at, self.stopping.kill_at or kill_at)
-        files.write(os.path.join(self.folder, files.RECORD), ended_unseen(record))
+        with contextlib.suppress(OSError):  # whoever looks next writes it
+            files.write(os.path.join(self.folder, files.RECORD), ended_unseen(record))
 
 
 def left(spec: dict[str, Any], record: dict[str, Any]) -> set[int]:
