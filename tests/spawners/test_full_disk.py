@@ -49,13 +49,22 @@ def torn(disk: SmallDisk) -> list[Path]:
     return list(disk.folder.rglob("*.json.*"))
 
 
+def tried(folder: Path) -> None:
+    """Waits until its shim has tried to write something."""
+    before = folder.stat().st_mtime_ns
+    eventually(lambda: folder.stat().st_mtime_ns > before, what="a try to write it down")
+
+
 def test_how_it_ended_is_written_down_once_there_is_room(
     processes: LocalProcesses, disk: SmallDisk, tmp_path: Path
 ) -> None:
     pid, shim = running(processes, f"until [ -e {tmp_path}/go ]; do sleep 0.05; done", tmp_path)
     disk.fill()
+    folder = processes._folder("wl", "main", 1).path
     (tmp_path / "go").touch()
-    eventually(lambda: tree.started(pid) is None, what="its end")
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), what="its end")
+    tried(folder)
+    tried(folder)
     [seen] = processes.observe_all()
     assert not seen.gone  # what it holds is given back when its end is known
     assert tree.started(shim) is not None
