@@ -1,12 +1,16 @@
 """Projects, members, files and secrets, through the API."""
 
+import gzip
 import io
 import tarfile
+from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from moorage_service.context import Context
-from moorage_service.projects import archive, secrets
+from moorage_service.errors import BadRequest, TooLarge
+from moorage_service.projects import archive, plain_tar, secrets
 from moorage_service.store.tables import ProjectRow, UserRow
 from tests.service.databases import each_database
 
@@ -21,7 +25,7 @@ def make(client: TestClient, headers: Headers, slug: str = "fish", manifest: str
 
 def tar(**files: bytes) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name.replace("__", "/"))
             member.size = len(content)
@@ -156,6 +160,61 @@ def test_a_bad_archive_changes_nothing(client: TestClient, context: Context, ada
         assert words in answer.json()["message"]
         assert "\n" not in answer.json()["message"]
     assert kept(context) == before
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    """One block, with the size as it is given."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def extended(records: bytes) -> bytes:
+    return header("x", len(records), tarfile.XHDTYPE) + records + b"\0" * (-len(records) % 512)
+
+
+HOSTILE = {
+    "a size that leads back": header("a", 0) + header("b", -512),
+    "an extended size that leads back": header("a", 0) + extended(b"13 size=-512\n") + header("b", 0),
+    "a content that is not there": header("a", 1 << 40),
+    "a header that describes each of its bytes": extended(b"2 " * (1 << 18) + b"=") + header("a", 0),
+    "a header that is too long": extended(b"1048590 x=" + b"x" * (1 << 20)) + header("a", 0),
+    "a length that is none": extended(b"\xb2 a=\n") + header("a", 0),
+    "headers that describe headers": extended(b"11 path=ab\n") * 1500 + header("b", -1),
+    "a sparse file": extended(b"22 GNU.sparse.major=1\n") + header("a", 0),
+    "compressed": gzip.compress(header("a", 0)),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.timeout(60)
+def test_an_archive_that_was_made_to_hinder_its_reader_is_refused(what: str) -> None:
+    with pytest.raises(BadRequest, match=r"not a tar archive|sparse"):
+        archive.unpack(HOSTILE[what])
+
+
+def test_folders_of_an_archive_are_counted() -> None:
+    many = b"".join(header(f"d{number}", 0, tarfile.DIRTYPE) for number in range(2 * plain_tar.MOST_MEMBERS + 1))
+    with pytest.raises(TooLarge):
+        archive.unpack(many)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_any_kind_of_plain_archive_is_read(form: int) -> None:
+    folder = "d" * 90
+    names = ["a.py", f"{folder}/{'n' * 60}.py"] + (
+        [f"{folder}/{folder}/\u00e9{'n' * 150}"] if form != tarfile.USTAR_FORMAT else []
+    )
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, pax_headers={"comment": "a commit"}) as made:
+        for name in names:
+            member = tarfile.TarInfo(str(Path(name).parent))
+            member.type = tarfile.DIRTYPE
+            made.addfile(member)
+            member = tarfile.TarInfo(name)
+            member.size = 700
+            made.addfile(member, io.BytesIO(name.encode()[:1] * 700))
+    assert archive.unpack(buffer.getvalue()) == {name: name.encode()[:1] * 700 for name in names}
 
 
 def test_too_large_an_archive_is_refused_while_it_arrives(client: TestClient, ada: Headers) -> None:

@@ -8,11 +8,11 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from moorage_service.errors import BadRequest, TooLarge
+from moorage_service.projects import plain_tar
 from moorage_service.settings import Settings
 
 MANIFEST = "moorage.yaml"
 LARGEST_UPLOAD = 64 << 20  # bytes, as sent
-LARGEST_CONTENT = 256 << 20  # bytes, unpacked
 MOST_FILES = 2000
 Files = dict[str, bytes]  # path below the project -> content
 
@@ -20,25 +20,20 @@ Files = dict[str, bytes]  # path below the project -> content
 def unpack(archive: bytes) -> Files:
     """Plain files only. Raises BadRequest naming the first member that can't be accepted, TooLarge for too much."""
     files: Files = {}
-    left = LARGEST_CONTENT
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                path = _safe(member)
-                left -= member.size
-                if left < 0 or len(files) >= MOST_FILES:
-                    raise TooLarge(
-                        f"The files are more than {LARGEST_CONTENT >> 20} MiB or {MOST_FILES} in number. "
-                        "Keep data outside of the project's files."
-                    )
-                source = tar.extractfile(member)
-                assert source is not None
-                files[path] = source.read()
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        for member, content in plain_tar.members(archive):
+            if member.isdir():
+                continue
+            path = _safe(member)
+            if len(files) >= MOST_FILES:
+                raise TooLarge(f"The files are more than {MOST_FILES}. Keep data outside of the project's files.")
+            files[path] = content
+    except (tarfile.TarError, ValueError) as error:
         why = str(error).splitlines()[0].rstrip(":") if str(error) else type(error).__name__
-        raise BadRequest(f"files: this is not a tar archive ({why}). Make one with `tar -c`.", field="files") from error
+        raise BadRequest(
+            f"files: this is not a tar archive ({why}). Make one with `tar -c`, and leave it uncompressed.",
+            field="files",
+        ) from error
     return files
 
 
