@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.folders import remove
 from moorage_images.errors import BuildError
 
 GIB = 1 << 30
@@ -79,7 +80,7 @@ def sweep_open_folders(uid: int, folders: Iterable[Path] = OPEN_FOLDERS) -> None
                     if entry.stat(follow_symlinks=False).st_uid != uid:
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path, ignore_errors=True)
+                        remove(Path(entry.path), ignore_errors=True)
                     else:
                         os.unlink(entry.path)
 

@@ -6,7 +6,6 @@ the state. Not as root there is one user only, and the wall is a clean process e
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -16,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from moorage.folders import remove
 from moorage_images.bounds import Bounds, processes, sweep_open_folders
 from moorage_images.errors import BuildCancelledError, BuildError
 from moorage_images.network import hider
 
 Log = Callable[[str], None]  # gets one line, without its end
 
-_LONGEST_LINE = 2000
+_LONGEST_LINE = 2000  # bytes; the rest of a longer one is left out
+_LINE_COST = 60  # bytes of memory beside those of its text
 _NOT_RUN = (126, 127)  # of prlimit and of shells: the program may not be run, or is not there
 _CHECK_S = 0.5  # between two looks at what a build takes
 _LONGEST_OUTPUT = 16 << 20
@@ -61,7 +62,7 @@ class Sandbox:
         self.end_processes()
         if self.account is not None:
             sweep_open_folders(self.account.uid)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder, ignore_errors=True)
 
     def give(self, folder: Path, mode: int) -> None:
         """A new folder that belongs to the account. Its parent must be ours."""
@@ -179,10 +180,13 @@ class Sandbox:
 def _reader(stream: IO[bytes], line_to: Log) -> threading.Thread:
     def read() -> None:
         taken = 0
-        for line in stream:
-            taken += len(line)
-            if taken <= _LONGEST_OUTPUT:
-                line_to(line.decode(errors="replace").rstrip()[:_LONGEST_LINE])
+        begins = True
+        for piece in iter(lambda: stream.readline(_LONGEST_LINE), b""):  # bounded: a line may have no end
+            if begins:
+                taken += len(piece) + _LINE_COST
+                if taken <= _LONGEST_OUTPUT:
+                    line_to(piece.decode(errors="replace").rstrip())
+            begins = piece.endswith(b"\n")
         stream.close()
 
     thread = threading.Thread(target=read, daemon=True, name="build-output")

@@ -4,12 +4,15 @@ It runs when every process of the build is gone, and reads the tree without runn
 """
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
+from moorage import folders
 from moorage_images.errors import UnsafeTreeError
 from moorage_images.interpreters import Interpreter
+
+_LONGEST_PATH = 2000  # bytes below the tree; the rest of the 4096 is for where the tree lies
+_LARGEST_SETTINGS = 1 << 20  # bytes of pyvenv.cfg, which has some hundred; a sparse file may have any number
 
 
 def seal(tree: Path, interpreter: Interpreter, *, owner: tuple[int, int] | None) -> None:
@@ -23,15 +26,21 @@ def seal(tree: Path, interpreter: Interpreter, *, owner: tuple[int, int] | None)
         raise UnsafeTreeError(
             f"bin/python of the environment is not {interpreter.path}. Remove the package that changed it."
         )
-    for folder, folders, files in os.walk(root, topdown=False):
-        for name in files + folders:
-            _seal_entry(Path(folder, name), root, base, owner)
+    for below, inner, others, _ in folders.walk(root):
+        if len(os.fsencode(below)) > _LONGEST_PATH:
+            raise UnsafeTreeError(f"{below[:80]}... lies too deep. Remove the package that made it.")
+        for name in inner + others:
+            _seal_entry(root / below / name, root, base, owner)
     _check_home(root, interpreter)  # after the walk: by now it is a file, and nothing that blocks or leads away
     _freeze(root, 0o555, owner)
 
 
 def _check_home(root: Path, interpreter: Interpreter) -> None:
-    lines = (root / "pyvenv.cfg").read_text(errors="replace").splitlines()
+    with (root / "pyvenv.cfg").open("rb") as file:
+        content = file.read(_LARGEST_SETTINGS + 1)
+    if len(content) > _LARGEST_SETTINGS:
+        raise UnsafeTreeError("pyvenv.cfg of the environment is too large. Remove the package that changed it.")
+    lines = content.decode(errors="replace").splitlines()
     settings = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
     if settings.get("home") not in {str(interpreter.path.parent), str(interpreter.path.resolve().parent)}:
         raise UnsafeTreeError("pyvenv.cfg of the environment names another Python. Remove the package that changed it.")
@@ -65,17 +74,5 @@ def _freeze(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
 
 
 def remove(tree: Path) -> None:
-    """Removes a tree, sealed or half built. A link goes, not what it leads to. Nothing there: nothing."""
-    if tree.is_symlink():
-        tree.unlink()  # what it leads to is not ours
-        return
-    if not tree.exists():
-        return
-    if os.geteuid() != 0:  # root needs no permission, and must not follow what a build may put there meanwhile
-        tree.chmod(0o700)
-        for folder, folders, _files in os.walk(tree):
-            for name in folders:
-                inner = Path(folder, name)
-                if not inner.is_symlink():
-                    inner.chmod(0o700)
-    shutil.rmtree(tree)
+    """Removes a tree, sealed or half built. A link goes, not what it leads to. Nothing there: nothing. Raises OSError."""
+    folders.remove(tree)

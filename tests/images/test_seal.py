@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from moorage_images.environments import installed
 from moorage_images.errors import UnsafeTreeError
 from moorage_images.interpreters import Interpreter
 from moorage_images.seal import remove, seal
+from tests.nesting import nest_below
 
 
 @pytest.fixture
@@ -60,17 +62,47 @@ def _other_python(tree: Path) -> None:
     (tree / "bin" / "python").symlink_to("/bin/sh")
 
 
+def _endless_home(tree: Path) -> None:
+    with (tree / "pyvenv.cfg").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: it takes no room on the disk
+
+
+def _deep(tree: Path) -> None:
+    nest_below(tree / "lib")
+
+
 def _other_home(tree: Path) -> None:
     (tree / "pyvenv.cfg").write_text("home = /tmp\n")
 
 
-@pytest.mark.parametrize("harm", [_link, _link_through_a_folder, _hard_link, _pipe, _other_python, _other_home])
+@pytest.mark.parametrize(
+    "harm", [_link, _link_through_a_folder, _hard_link, _pipe, _other_python, _other_home, _endless_home, _deep]
+)
 def test_a_tree_that_reaches_outside_is_refused(
     tree: Path, interpreter: Interpreter, harm: Callable[[Path], None]
 ) -> None:
     harm(tree)
-    with pytest.raises(UnsafeTreeError, match="Remove the package"):
-        seal(tree, interpreter, owner=None)
+    try:
+        with pytest.raises(UnsafeTreeError, match="Remove the package"):
+            seal(tree, interpreter, owner=None)
+    finally:
+        remove(tree)
+    assert not tree.exists()
+
+
+def test_what_is_installed_is_read_from_the_beginning_of_metadata(tree: Path) -> None:
+    site = tree / "lib" / "python3.11" / "site-packages"
+    for name in ("tide-1.0.dist-info", "odd.dist-info", "old.egg-info"):
+        (site / name).mkdir(parents=True)
+    (site / "tide-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: Tide_Pool\nVersion: 1.0\n\nText\n"
+    )
+    with (site / "tide-1.0.dist-info" / "METADATA").open("r+b") as file:
+        file.truncate(1 << 40)
+    (site / "odd.dist-info" / "METADATA").mkdir()
+    (site / "old.egg-info" / "PKG-INFO").write_text("Name: old\nVersion: 2\n")
+    (site / "older-3.egg-info").write_text("Name: older\nVersion: 3\n")
+    assert installed(tree) == {"old": "2", "older": "3", "tide-pool": "1.0"}
 
 
 def test_a_link_to_an_environment_is_removed_and_what_it_leads_to_is_left(tree: Path, tmp_path: Path) -> None:
