@@ -5,6 +5,7 @@ already is left alone, for its files are the user's since. What fails is said in
 further folders it is said with status 0, for a server starts without them.
 """
 
+import contextlib
 import glob
 import io
 import os
@@ -16,7 +17,8 @@ import tarfile
 def unpack(target: str) -> None:
     """Only plain files and folders below `target`; links, devices and paths that lead out of it are left out."""
     for left in glob.glob(f"{glob.escape(target)}.partial-*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(RecursionError):  # too deep: it is the user's own, and in nobody's way
+            shutil.rmtree(left, ignore_errors=True)
     partial = f"{target}.partial-{os.getpid()}"
     os.makedirs(partial, mode=0o700)
     try:

@@ -16,6 +16,7 @@ from moorage_service.identity.rates import RateLimits
 from moorage_service.settings import Rates, Settings
 from moorage_service.store.tables import ReservationRow
 from tests.fakes.clock import FakeClock
+from tests.nesting import nesting
 from tests.service.clusters_bench import API, Clusters, open_clusters, worker
 from tests.service.conftest import Headers
 from tests.service.engines_bench import open_settings
@@ -269,6 +270,16 @@ def test_a_full_disk_keeps_no_log_but_nothing_else_either(clusters: Clusters, mo
     assert clusters.until_ended(cluster)["holds"] == {}
     assert not folder.exists()
     assert clusters.context.processes.observe(cluster) == []
+
+
+def test_folders_without_end_in_its_folder_keep_nothing_that_it_held(clusters: Clusters) -> None:
+    cluster = clusters.start()
+    folder = operations.platform_of(clusters.context).folder(cluster)
+    with nesting() as nest:
+        nest(folder / "work")
+        clusters.client.delete(f"{API}/clusters/{cluster}", headers=clusters.notebook)
+        assert clusters.until_ended(cluster)["holds"] == {}
+        assert not folder.exists()
 
 
 def test_what_a_killed_service_left_is_swept_and_nothing_else(clusters: Clusters) -> None:

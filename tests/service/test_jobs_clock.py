@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from moorage_service.clock import utc_now
 from moorage_service.context import Context
-from moorage_service.jobs import execution
+from moorage_service.jobs import execution, launch
 from moorage_service.jobs.clock import ScheduleClock
 from moorage_service.jobs.fires import fire_due
-from moorage_service.store.tables import JobRow, ProjectRow
+from moorage_service.store.tables import JobRow, ProjectRow, WorkloadRow
 from tests.fakes.clock import FakeClock
+from tests.nesting import nesting
 from tests.service.conftest import Headers
 from tests.service.databases import each_database
 from tests.service.jobs_bench import API, Jobs, notebook, run_rows
@@ -208,6 +210,30 @@ def test_a_run_of_a_user_who_may_not_any_more_is_left_out_with_the_reason(jobs: 
     run_id = run_rows(jobs.context)[0][0].id
     seen = jobs.step(run_id)
     assert (seen["phase"], seen["reason_code"]) == ("skipped", "run.not-allowed")
+
+
+def test_what_odd_runs_left_stops_no_schedule_and_keeps_nothing_else(jobs: Jobs, clock: FakeClock) -> None:
+    job = promote(jobs)
+    runs = [jobs.start(job) for _ in range(3)]
+    folders = [launch.scratch(jobs.context.settings, run_id) for run_id in runs]
+    with jobs.context.database.begin() as session:
+        for run_id, folder in zip(runs, folders, strict=True):
+            row = session.get_one(WorkloadRow, run_id)
+            row.phase, row.ended_at = "cancelled", clock()
+            folder.mkdir(parents=True)
+    with jobs.context.database.begin() as session:
+        session.execute(text("UPDATE workloads SET details = '{' WHERE id = :id"), {"id": runs[0]})
+    with nesting() as nest:
+        nest(folders[1])
+        thread = ScheduleClock(jobs.context)
+        thread.start()
+        try:
+            clock.advance(1800)
+            jobs.context.wakeup.notify()
+            eventually(lambda: "06:00 queued" in phases(jobs), what="the fire")
+        finally:
+            thread.stop()
+        assert [folder.exists() for folder in folders] == [True, False, False]
 
 
 def test_the_thread_fires_within_a_second_and_wakes_when_a_schedule_changes(

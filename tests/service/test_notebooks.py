@@ -22,6 +22,7 @@ from moorage_spawners.launch import Identity, ProcessSpec
 from moorage_spawners.shim import tree
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
+from tests.nesting import nesting
 from tests.service.databases import each_database
 from tests.waiting import eventually
 
@@ -181,6 +182,18 @@ def test_a_crash_says_how_it_ended_and_keeps_the_end_of_its_log(desk: Desk) -> N
     assert found["reason_code"] == "notebook.crashed"
     assert "exit status 3" in found["reason"]
     assert "no such kernel" in found["events"][-1]["message"]
+
+
+def test_folders_without_end_in_its_servers_folder_keep_nothing_that_it_held(desk: Desk) -> None:
+    workload = desk.admitted()
+    scratch = desk.context.settings.state / "scratch" / workload
+    scratch.mkdir(parents=True)
+    with nesting() as nest:
+        nest(scratch)
+        desk.start(workload, "raise SystemExit(3)")
+        desk.until(workload, "failed")
+        assert desk.released(workload)
+        assert not scratch.exists()
 
 
 def test_a_failed_start_says_what_the_spawner_saw(desk: Desk) -> None:

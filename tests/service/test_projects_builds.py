@@ -1,20 +1,27 @@
 """Builds through the API and the thread that carries them out. uv and the processes are real; the index is a small one."""
 
+import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from moorage_images import environments, template
+from moorage_images.build import MACHINE_LOCK
 from moorage_service.context import Context
 from moorage_service.projects import archive
+from moorage_service.projects import builder as builder_module
 from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
+from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
 from tests.fakes.package_index import PackageIndex, client_wheel
 from tests.images.places import find_uv, open_python
+from tests.nesting import nesting
 from tests.waiting import eventually
 
 Headers = dict[str, str]
@@ -157,12 +164,68 @@ def test_what_a_killed_service_was_building_is_failed_with_a_sentence(
     half.mkdir()
     scratch = context.settings.state / "scratch" / "build-0123"
     scratch.mkdir(parents=True)
-    builder.recover()
+    with nesting() as nest:
+        nest(half)
+        nest(scratch)
+        builder.recover()
+        assert not half.exists()
+        assert not scratch.exists()
     answer = client.get(f"/api/v1/builds/{build}", headers=ada).json()
     assert answer["state"] == "failed"
     assert "Build again" in answer["error"]
+
+
+def test_a_build_whose_end_could_not_be_recorded_is_failed_and_the_next_one_built(
+    client: TestClient, context: Context, builder: Builder, ada: Headers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store was away for that moment; this service goes on, in the same term."""
+    away = iter([True])
+    succeed = Builder._succeed
+
+    def fails(self: Builder, *given: Any) -> None:
+        if next(away, False):
+            raise OperationalError("UPDATE builds", {}, Exception("the server closed the connection"))
+        succeed(self, *given)
+
+    monkeypatch.setattr(Builder, "_succeed", fails)
+    monkeypatch.setattr(builder_module, "PAUSE_S", 0.05)
+    build = make(client, ada)
+    builder.start()
+    eventually(lambda: state(client, ada, build) == "failed", within=120, what="its end")
+    assert "could not be recorded. Build again" in client.get(f"/api/v1/builds/{build}", headers=ada).json()["error"]
+    again = client.post("/api/v1/projects/fish/builds", headers=ada).json()["id"]
+    eventually(lambda: state(client, ada, again) == "succeeded", within=120, what="the next build")
+    builder.stop()
+
+
+def test_who_acts_no_more_fails_and_sweeps_nothing_of_who_does(
+    client: TestClient, context: Context, builder: Builder, ada: Headers
+) -> None:
+    build = make(client, ada)
+    with context.database.begin() as session:
+        session.get_one(BuildRow, build).state = "building"
+    half = context.settings.state / "environments" / ("0" * 40)
+    half.mkdir()
+    context.leadership.start()
+    context.leadership.stop()
+    with pytest.raises(OutdatedError):
+        builder.recover()
+    assert state(client, ada, build) == "building"
+    assert half.exists()
+
+
+def test_what_an_older_terms_builder_goes_on_with_is_not_swept(context: Context, builder: Builder) -> None:
+    root = context.settings.environments
+    half = root / ("0" * 40)
+    half.mkdir()
+    with (MACHINE_LOCK if os.geteuid() == 0 else root / ".building").open("a") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)
+        builder._stopping.set()  # or else it waits
+        builder.recover()
+        assert half.exists()
+    builder._stopping.clear()
+    builder.recover()
     assert not half.exists()
-    assert not scratch.exists()
 
 
 def test_two_projects_with_the_same_packages_share_one_environment(

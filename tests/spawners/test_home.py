@@ -17,6 +17,7 @@ import pytest
 from moorage_spawners.home import CopyFailed, prepare_home, runtime_folder
 from moorage_spawners.launch import Identity
 from moorage_spawners.shim import tree
+from tests.nesting import nesting
 
 PYTHON = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
 UID = 20055
@@ -70,6 +71,18 @@ def test_only_plain_files_below_the_folder_are_unpacked(home: Path, identity: Id
     assert (home / "starter").stat().st_mode & 0o777 == 0o700
     if identity.uid is not None:
         assert {path.stat().st_uid for path in home.rglob("*")} == {UID}
+
+
+def test_folders_without_end_that_lie_beside_are_in_nobodys_way(home: Path, identity: Identity, tmp_path: Path) -> None:
+    left = home / "starter.partial-1"
+    left.mkdir()
+    if identity.uid is not None:
+        os.chown(left, identity.uid, identity.uid)
+    with nesting() as nest:
+        nest(left)
+        archive = tar(tmp_path / "files.tar", ("a.txt", tarfile.REGTYPE, b"content"))
+        assert run(PYTHON, identity, str(home / "starter"), archive, []) is None
+    assert (home / "starter" / "a.txt").read_bytes() == b"content"
 
 
 def test_a_folder_that_is_there_is_left_alone(home: Path, identity: Identity, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """One run from beginning to end: read, execute, save, report; and the outcome."""
 
 import logging
-import shutil
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.engines import papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
+from moorage import folders
 from moorage_jobs.outcome import REASONS, Outcome
 from moorage_jobs.run_order import RunOrder
 from moorage_jobs.runner import execution
@@ -94,7 +94,7 @@ class Session:
         try:
             outcome = self._execute()
         finally:
-            shutil.rmtree(self._kernel_folder, ignore_errors=True)
+            folders.remove(self._kernel_folder, ignore_errors=True)
         return self._conclude(outcome)
 
     def _on_stop(self, *_: object) -> None:

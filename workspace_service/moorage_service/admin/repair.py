@@ -1,12 +1,12 @@
 """Mends what is safe to mend: what nobody uses any more is ended, removed or given back. Each with an event and an audit row."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from moorage import folders
 from moorage_service.admin.findings import Finding
 from moorage_service.clock import to_text
 from moorage_service.context import Context
@@ -48,7 +48,8 @@ def _remove_scratch(context: Context, finding: Finding) -> str | None:
     path = Path(finding.subject)
     if path.parent != context.settings.state / "scratch" or path.is_symlink():
         return None
-    shutil.rmtree(path, ignore_errors=True)
+    if not folders.remove(path, ignore_errors=True):
+        return None
     return _note(context, finding, None, f"The working folder {path} is removed.")
 
 

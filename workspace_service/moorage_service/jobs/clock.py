@@ -49,10 +49,8 @@ class ScheduleClock:
                 self._context.heartbeats.beat(NAME)
                 self._context.wakeup.wait(seen, 1.0)
                 continue
+            tidy = tidy or self._tidied()
             try:
-                if not tidy:
-                    remove_leftovers(self._context)
-                    tidy = True
                 self.run_once()
                 pause = self._until_next()
                 self._context.heartbeats.beat(NAME)
@@ -60,6 +58,14 @@ class ScheduleClock:
                 log.exception("the schedule clock's pass failed")
                 pause = 1.0
             self._context.wakeup.wait(seen, pause)
+
+    def _tidied(self) -> bool:
+        try:
+            remove_leftovers(self._context)
+        except Exception:  # the store may be away for a moment; schedules are due all the same
+            log.exception("the schedule clock could not remove what ended runs left")
+            return False
+        return True
 
     def run_once(self) -> int:
         """One pass: what is due is fired; returns how many runs were made."""

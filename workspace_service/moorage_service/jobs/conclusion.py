@@ -49,19 +49,29 @@ def end_in(session: Session, context: Context, workload: WorkloadRow, run: RunRo
 def remove_leftovers(context: Context) -> None:
     """Removes the scratch folders of runs that ended just before the service did. Called once, as the service starts.
 
-    What could not be saved when its run ended is saved now, if the disk takes it.
+    What could not be saved when its run ended is saved now, if the disk takes it. One that can't be handled keeps no other.
     """
     there = {path.name for path in (context.settings.state / "scratch").glob("run-*")}
     with context.database.read() as session:
-        query = select(WorkloadRow.id, WorkloadRow.details).where(
-            WorkloadRow.id.in_(there), WorkloadRow.ended_at.is_not(None)
-        )
-        ended = session.execute(query).all()
-    for run_id, details in ended:
-        if details.get(SPOOL) and not _saved_after_all(context, run_id):
-            continue
-        launch.remove(context.settings, run_id)
-        context.processes.forget(run_id)
+        ended = session.scalars(
+            select(WorkloadRow.id).where(WorkloadRow.id.in_(there), WorkloadRow.ended_at.is_not(None))
+        ).all()
+    for run_id in ended:
+        try:
+            _remove_leftover(context, run_id)
+        except Exception:
+            log.exception(
+                "what run %s left can't be removed; it stays in %s", run_id, launch.scratch(context.settings, run_id)
+            )
+
+
+def _remove_leftover(context: Context, run_id: str) -> None:
+    with context.database.read() as session:
+        details = session.scalars(select(WorkloadRow.details).where(WorkloadRow.id == run_id)).one()
+    if details.get(SPOOL) and not _saved_after_all(context, run_id):
+        return
+    launch.remove(context.settings, run_id)
+    context.processes.forget(run_id)
 
 
 def clock_time(moment: float) -> str:

@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from moorage import folders
 from moorage.wire import Size, codec
 from moorage_images import environments
 from moorage_jobs import parameters as job_parameters
@@ -94,7 +94,7 @@ def prepare(context: Context, run: RunToStart) -> ProcessSpec:
 
 def remove(settings: Settings, run_id: str) -> None:
     """Removes the scratch folder. Not there: nothing."""
-    shutil.rmtree(scratch(settings, run_id), ignore_errors=True)
+    folders.remove(scratch(settings, run_id), ignore_errors=True)
 
 
 def _passed(run: RunToStart, notebook: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """One step for one notebook: the shim's record against what should be."""
 
 import logging
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from moorage import folders
 from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
@@ -158,7 +158,7 @@ def _end_processes(context: Context, workload_id: str, _observed: list[Observati
 
 def _ended(context: Context, workload_id: str, observed: list[Observation]) -> None:
     tail = _log_tail(context, observed)
-    shutil.rmtree(context.settings.state / "scratch" / workload_id, ignore_errors=True)  # the server's own folder
+    folders.remove(context.settings.state / "scratch" / workload_id, ignore_errors=True)  # the server's own folder
     with context.database.begin() as session:
         workload = _live(session, workload_id)
         if workload is None:

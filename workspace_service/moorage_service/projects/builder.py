@@ -5,12 +5,13 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select, update
 
+from moorage import folders
 from moorage_images import build as images
 from moorage_images import environments, interpreters, wheel
 from moorage_images import plan as plans
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 IDENTITIES = 100  # throwaway uids, from `builder_uid_first` on
 LOOK_S = 0.5  # between two looks whether the build that runs goes on
+DIED = "The service ended while it built this environment. Build again."
+UNRECORDED = "The database failed while this environment was built, so that its end could not be recorded. Build again."
 PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
 
 
@@ -52,20 +55,24 @@ class Builder:
         self._context.wakeup.notify()
         self._thread.join(timeout=30)
 
-    def recover(self) -> None:
-        """Before the first build: what a dead service left. One that ran is failed, for it may be what killed it."""
+    def recover(self, reason: str = DIED) -> None:
+        """While this builder builds nothing: what a dead service, or a store that was away, left. One that ran is failed with `reason`,
+        for it may be what killed the service. Raises OutdatedError when it is another process's to do.
+        """
         with self._context.database.begin() as session:
+            self._context.leadership.require()
             session.execute(
                 update(BuildRow)
                 .where(BuildRow.state == "building")
-                .values(
-                    state="failed", ended_at=self._context.clock(),
-                    error="The service ended while it built this environment. Build again.",
-                )
-            )  # fmt: skip
-        environments.sweep(self._context.settings.environments)
-        for folder in (self._context.settings.state / "scratch").glob("build-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+                .values(state="failed", ended_at=self._context.clock(), error=reason)
+            )
+        settings = self._context.settings
+        # Also an older term's builder, which was paused and goes on, must not lose its tree while it works.
+        with suppress(BuildCancelledError), images.no_build(settings.environments, cancel=self._stopping):
+            environments.sweep(settings.environments)
+            for folder in (settings.state / "scratch").glob("build-*"):
+                if not folders.remove(folder, ignore_errors=True):
+                    log.warning("what a build left can't be removed: %s", folder)
 
     def run_once(self) -> bool:
         """Builds the oldest queued build, if there is one."""
@@ -122,19 +129,23 @@ class Builder:
 
     def _loop(self) -> None:
         recovered_in: int | None = None  # which term of this process
+        reason = DIED
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             if not self._context.leadership.held():
                 self._context.wakeup.wait(seen, PAUSE_S)
                 continue
             try:
-                if recovered_in != self._context.leadership.number:
-                    self.recover()
-                    recovered_in = self._context.leadership.number
+                if recovered_in != (number := self._context.leadership.number):
+                    self.recover(reason)
+                    recovered_in, reason = number, DIED
                 if self.run_once():
                     continue
             except Exception:  # the store may be away for a moment
-                log.exception("the builder could not look for builds")
+                log.exception("the builder could not look for builds, or say how one ended")
+                if recovered_in == self._context.leadership.number:
+                    # What it had claimed may be `building` still, and nobody builds it: this thread is its term's only builder.
+                    recovered_in, reason = None, UNRECORDED
             self._context.wakeup.wait(seen, PAUSE_S)
 
     def _claim(self) -> tuple[str, str, str] | None:

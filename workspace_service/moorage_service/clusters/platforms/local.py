@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from moorage import folders
 from moorage_images import environments
 from moorage_service.clusters.plan import HEAD, RolePlan, Site
 from moorage_service.clusters.platforms.base import Order, Seen
@@ -110,7 +110,7 @@ class LocalPlatform:
         except OSError as error:  # a full disk must not keep what the cluster holds
             log.warning("the log of cluster %s could not be kept: %s", cluster_id, error)
         self._processes.forget(cluster_id)
-        shutil.rmtree(self.folder(cluster_id), ignore_errors=True)
+        folders.remove(self.folder(cluster_id), ignore_errors=True)
 
     def _keep_log(self, cluster_id: str) -> None:
         text = self.log(cluster_id)
@@ -140,7 +140,7 @@ class LocalPlatform:
             self.clear(cluster_id)
             doomed.append(there[cluster_id])
         for path in doomed:
-            shutil.rmtree(path, ignore_errors=True)
+            folders.remove(path, ignore_errors=True)
         return doomed
 
     def _kept(self, cluster_id: str) -> Path:
