@@ -4,19 +4,22 @@ import fcntl
 import io
 import json
 import os
+import socket
 import sqlite3
 import stat
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
-from moorage import cli
+from moorage import cli, folders
 from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.projects import secrets
@@ -32,9 +35,13 @@ from moorage_service.store.tables import (
     UserRow,
     WorkloadRow,
 )
+from moorage_spawners.launch.marks import mark_of
+from moorage_spawners.shim import tree
+from tests.nesting import nesting
 from tests.service import postgres
 from tests.service.databases import each_database
 from tests.service.town import Town, open_state, serve_town  # noqa: F401
+from tests.waiting import eventually
 
 ALL = backup.parts_of(outputs=True, homes=True, environments=False)
 
@@ -105,6 +112,60 @@ def make_context_on(state: Path) -> Context:
     return made
 
 
+def test_a_home_with_sockets_and_folders_without_end_keeps_no_other_from_being_copied(
+    furnished: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = furnished.settings.state / "homes"
+    (homes / "us-2").mkdir()
+    (homes / "us-2" / "notes.txt").write_text("theirs")
+    monkeypatch.chdir(homes / "us-1")  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s")
+    with nesting() as nest:
+        nest(homes / "us-1")
+        check_copy(furnished, homes, tmp_path)
+
+
+def check_copy(furnished: Context, homes: Path, tmp_path: Path) -> None:
+    path, manifest = backup.make(furnished.settings, tmp_path, ALL)
+    names = names_in(path)
+    assert {"homes/us-1/notes.txt", "homes/us-2/notes.txt", "homes/us-1/nested/nested"} <= names
+    assert "homes/us-1/s" not in names
+    assert [said.rpartition(": ")[2] for said in manifest.left_out] == ["it lies too deep"]
+    fresh = tmp_path / "elsewhere"
+    assert restore.put_back(fresh, path).manifest.left_out == manifest.left_out
+    assert (fresh / "homes" / "us-2" / "notes.txt").read_text() == "theirs"
+    assert not list(fresh.glob("restoring-*"))
+    folders.remove(fresh)
+
+
+def test_a_file_that_is_swapped_while_it_is_copied_is_left_out_and_said(
+    furnished: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = furnished.settings.state / "homes" / "us-1" / "notes.txt"
+    seen = os.stat
+
+    def swap(path: Any, **where: Any) -> os.stat_result:
+        found = seen(path, **where)
+        if str(path) == notes.name:
+            notes.unlink()
+            notes.symlink_to("/etc/passwd")
+        return found
+
+    monkeypatch.setattr(os, "stat", swap)
+    _, manifest = backup.make(furnished.settings, tmp_path, ALL)
+    assert manifest.left_out == ["homes/us-1/notes.txt: Too many levels of symbolic links"]
+
+
+def test_a_copy_whose_sizes_lead_back_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("a")
+    first = member.tobuf(tarfile.GNU_FORMAT)
+    member.size = -512
+    (tmp_path / "copy.tar").write_bytes(first + member.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(CopyError, match="below zero"):
+        restore.read_manifest(tmp_path / "copy.tar")
+
+
 def test_homes_and_outputs_are_left_out_as_asked(furnished: Context, tmp_path: Path) -> None:
     names = names_in(copy_of(furnished, tmp_path, homes=False, outputs=False))
     assert not any(name.startswith(("homes", "outputs")) for name in names)
@@ -160,6 +221,31 @@ def test_nothing_is_put_back_while_moorage_runs(furnished: Context, tmp_path: Pa
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(CopyError, match="Moorage runs on"):
             restore.put_back(state, copy)
+
+
+@pytest.mark.parametrize("known", ["written down", "by its mark"])
+def test_nothing_is_put_back_while_what_a_killed_supervisor_left_runs(
+    furnished: Context, tmp_path: Path, known: str
+) -> None:
+    copy, state = copy_of(furnished, tmp_path), furnished.settings.state
+    env = {"PATH": os.defpath}
+    if known == "by its mark":
+        env[tree.COOKIE] = mark_of(state)
+    left = subprocess.Popen(["sleep", "1000"], env=env)
+    start = eventually(lambda: tree.started(left.pid))
+    if known == "written down":
+        boot = tree.boot()
+        listed = {"service": [left.pid, start, boot], "hub": [left.pid, "1", boot], "supervisor": [1, "1"]}
+        (state / "database" / "processes.json").write_text(json.dumps(listed))
+    eventually(lambda: known == "written down" or tree.marked(mark_of(state), None))
+    before = untouched(state)
+    with pytest.raises(CopyError, match=rf"there still run the processes {left.pid}.*`make up`.*`make down`"):
+        restore.put_back(state, copy)
+    assert untouched(state).keys() - before.keys() <= {str(state / "database" / "up.lock")}
+    left.kill()
+    left.wait()
+    furnished.database.close()
+    restore.put_back(state, copy)
 
 
 def changed(copy: Path, target: Path, name: str, content: bytes, *, kind: bytes = tarfile.REGTYPE) -> Path:

@@ -42,6 +42,8 @@ def backup(
         f"Wrote {path}, {size_in_words(size)}: {in_words(manifest)}. Left out: {left_out}.\n"
         "It holds the key that opens every stored secret. Whoever can read it can read them all: keep it where nobody else can."
     )
+    if manifest.left_out:
+        said += f"\n{len(manifest.left_out)} could not be copied: {'; '.join(manifest.left_out[:3])}."
     now.result({"path": str(path), "size": size, **_facts(manifest)}, lambda: now.say(said))
 
 
@@ -75,4 +77,5 @@ def _facts(manifest: "Manifest") -> dict[str, object]:
     return {
         "made_at": manifest.made_at, "version": manifest.version, "schema": manifest.schema, "database": manifest.database,
         "parts": list(manifest.parts), "files": len(manifest.members),
+        "left_out": manifest.left_out,
     }  # fmt: skip

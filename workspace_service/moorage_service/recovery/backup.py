@@ -3,14 +3,16 @@
 What a database names is written before it is named, so a copy of the database finds all of it. The file appears whole or not at all.
 """
 
+import errno
 import io
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 
+from moorage import folders
 from moorage_service import __version__
 from moorage_service.recovery.contents import (
     DUMP,
@@ -35,6 +38,9 @@ from moorage_service.store import migrations
 from moorage_service.store.database import Database
 
 BUSY_S = 60.0
+LONGEST_NAME = 3000  # bytes of a path in the copy: put back, it lies below a folder, and a path has 4096 at most
+# What is said of a file, link or folder that was swapped for something else, or moved, since it was seen; and of one too deep.
+_SWAPPED = (errno.ENXIO, errno.ELOOP, errno.ENOTDIR, errno.ENODEV, errno.EINVAL, errno.ESTALE, errno.ENAMETOOLONG)
 
 
 def make(settings: Settings, target: Path, parts: Sequence[str]) -> tuple[Path, Manifest]:
@@ -174,8 +180,13 @@ class _Writer:
     def file(self, path: Path, name: str, *, folder: int | None = None) -> None:
         """One plain file; `folder`: the descriptor that `path` is relative to. Gone meanwhile, or no plain file: nothing."""
         try:
+            if not stat.S_ISREG(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
+                return  # not even opened: a socket can't be, and a device may act on it
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
+            return
+        except OSError as error:
+            self._leave_out(name, error)
             return
         with open(descriptor, "rb") as source:
             entry = self._tar.gettarinfo(arcname=name, fileobj=source)
@@ -184,24 +195,59 @@ class _Writer:
             entry.type, entry.linkname = tarfile.REGTYPE, ""
             entry.size = os.fstat(descriptor).st_size
             content = Digesting(source, entry.size)
-            self._tar.addfile(entry, content)
+            try:
+                self._tar.addfile(entry, content)
+            except OSError as error:  # it may be half written: this is no file to leave out
+                raise CopyError(
+                    f"The copy could not be written: {name[:200]}: {error}. Nothing is left of it."
+                ) from error
             self._manifest.members[name] = content.entry
 
     def tree(self, top: Path, name: str) -> None:
-        """A folder and all below it. Links are kept as links, whatever they lead to; sockets and pipes are left out."""
+        """A folder and all below it. Links are kept as links, whatever they lead to; sockets and pipes are left out.
+
+        Each folder in it is somebody's own, and is looked through by itself: what one of them moves about meanwhile, or nests
+        deeper than it could be put back, is left out and named in the manifest, and keeps nothing else.
+        """
         if not top.is_dir():
             return
-        for below, folders, files, descriptor in os.fwalk(top):
-            where = Path(name) / Path(below).relative_to(top)
-            self._entry(".", where, descriptor)
-            for each in folders:
-                if os.path.islink(Path(below) / each):
-                    self._entry(each, where / each, descriptor)
-            for each in files:
-                if _is_link(each, descriptor):
-                    self._entry(each, where / each, descriptor)
-                else:
-                    self.file(Path(each), str(where / each), folder=descriptor)
+        own: list[str] = []
+        for _, inner, others, descriptor in folders.walk(top):
+            self._level(Path(name), others, descriptor)
+            own = sorted(inner)
+            inner.clear()
+        for each in own:
+            self._own(top / each, f"{name}/{each}")
+
+    def _own(self, top: Path, name: str) -> None:
+        try:
+            for below, inner, others, descriptor in folders.walk(top, self._missed_in(name)):
+                where = Path(name) / below
+                self._level(where, others, descriptor)
+                for each in [each for each in inner if len(os.fsencode(where / each)) > LONGEST_NAME]:
+                    inner.remove(each)
+                    self._leave_out(str(where / each), OSError(errno.ENAMETOOLONG, "it lies too deep"))
+        except FileNotFoundError:
+            return  # removed meanwhile
+        except OSError as error:
+            self._leave_out(name, error)
+
+    def _missed_in(self, name: str) -> Callable[[str, OSError], None]:
+        return lambda below, error: self._leave_out(f"{name}/{below}", error)
+
+    def _level(self, where: Path, others: list[str], descriptor: int) -> None:
+        self._entry(".", where, descriptor)
+        for each in sorted(others):
+            if _is_link(each, descriptor):
+                self._entry(each, where / each, descriptor)
+            else:
+                self.file(Path(each), str(where / each), folder=descriptor)
+
+    def _leave_out(self, name: str, error: OSError) -> None:
+        """Raises the error where the copy would be no copy without it. Only in homes there is what we may not read."""
+        if error.errno not in _SWAPPED and not (error.errno == errno.EACCES and name.startswith("homes/")):
+            raise error
+        self._manifest.left_out.append(f"{name[:200]}: {error.strerror}")
 
     def _entry(self, name: str, where: Path, descriptor: int) -> None:
         """A folder or a link, which have no content."""
@@ -219,6 +265,9 @@ class _Writer:
             else:
                 entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=descriptor)
         except FileNotFoundError:
+            return
+        except OSError as error:
+            self._leave_out(str(where), error)
             return
         self._tar.addfile(entry)
 

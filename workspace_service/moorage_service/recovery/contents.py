@@ -35,6 +35,7 @@ class Manifest:
     database: str  # sqlite, postgresql
     members: dict[str, list[Any]] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # "PATH: why" of what could not be copied; not in older copies
     format: int = FORMAT
 
     def to_json(self) -> bytes:
@@ -47,7 +48,7 @@ class Manifest:
             found = json.loads(content)
             if found["format"] > FORMAT:
                 raise CopyError("The copy was made by a newer version of Moorage. Put it back with that version.")
-            return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+            return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
         except (ValueError, KeyError, TypeError) as error:
             raise CopyError(f"The copy's {MANIFEST} can't be read ({type(error).__name__}). It is damaged.") from error
 

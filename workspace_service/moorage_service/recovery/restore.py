@@ -5,6 +5,7 @@ What is named by content or by run, and what belongs to users, is only added to:
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from moorage.folders import remove
 from moorage_service.recovery.backup import client_environment
 from moorage_service.recovery.contents import (
     DUMP,
@@ -33,6 +35,8 @@ from moorage_service.recovery.contents import (
 from moorage_service.recovery.settle import Restored, mark_of
 from moorage_service.settings import SettingsError, load
 from moorage_service.store import migrations
+from moorage_spawners.launch import marks
+from moorage_spawners.shim import tree
 
 ADDED_TO = {"snapshots": None, "outputs": 1, "homes": 1, "environments": 1}  # None: file by file; 1: folder by folder
 
@@ -62,8 +66,16 @@ def put_back(state: Path, copy: Path) -> Outcome:
         except (tarfile.TarError, OSError) as error:
             raise CopyError(f"The copy could not be put back: {error}. Make room, and put it back again.") from error
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            remove(fresh, ignore_errors=True)
     return outcome
+
+
+class _Copy(tarfile.TarFile):
+    def next(self) -> tarfile.TarInfo | None:
+        entry = super().next()
+        if entry is not None and entry.size < 0:  # it leads back, and so on for ever
+            raise tarfile.ReadError("a size below zero")
+        return entry
 
 
 @contextmanager
@@ -80,15 +92,32 @@ def _stopped(state: Path) -> Iterator[None]:
                 f"Moorage runs on {state}. Stop service, hub and proxy first (Ctrl-C where `make up` runs); "
                 "notebooks, clusters and runs may go on."
             ) from None
+        _refuse_running(state)
         yield
     finally:
         os.close(descriptor)
 
 
+def _refuse_running(state: Path) -> None:
+    """Service, hub and proxy outlive a supervisor that was killed, and the lock that it held: they have the databases open."""
+    try:
+        recorded = tree.living(json.loads((state / "database" / "processes.json").read_text()))
+    except (FileNotFoundError, ValueError):
+        recorded = {}
+    named = {pid: name for name, pid in recorded.items()}
+    living = sorted((named.keys() | tree.marked(marks.mark_of(state), None)) - {os.getpid()})
+    if living:
+        listed = ", ".join(f"{pid} ({named[pid]})" if pid in named else str(pid) for pid in living)
+        raise CopyError(
+            f"Of Moorage on {state} there still run the processes {listed}, although `make up` does not. Stop them: with `make up` and "
+            "then Ctrl-C, which leaves notebooks, clusters and runs alone, or with `make down`, which ends these too. Nothing was changed."
+        )
+
+
 def read_manifest(copy: Path) -> Manifest:
     """Raises CopyError for a file that is no whole copy."""
     try:
-        with tarfile.open(copy) as tar:
+        with _Copy.open(copy) as tar:
             found = tar.extractfile(MANIFEST)
             assert found is not None
             return Manifest.from_json(found.read())
@@ -110,7 +139,7 @@ def _unpack(copy: Path, manifest: Manifest, fresh: Path) -> None:
     """Into a folder that only we can enter, each file against its digest. Nothing is ever written through a link."""
     left = dict(manifest.members)
     folders: list[tuple[Path, tarfile.TarInfo]] = []
-    with tarfile.open(copy) as tar:
+    with _Copy.open(copy) as tar:
         for entry in tar:
             if entry.name == MANIFEST:
                 continue
