@@ -27,6 +27,7 @@ class Creators:
     made: dict[str, str] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    _waiting: set[str] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def create(self, http: httpx.Client, key: str) -> bool:
@@ -37,14 +38,21 @@ class Creators:
             return False
         if answer.status_code == 201:
             self.made[key] = answer.json()["id"]
-            with suppress(httpx.TransportError):
-                http.delete(f"/runs/{self.made[key]}")
+            self._waiting.add(self.made[key])
+            self._cancel(http)
             return True
         code = answer.json().get("code") if answer.headers.get("content-type") == "application/json" else None
         if answer.status_code != 503 or code not in WORDS:
             self.wrong.append(f"{answer.status_code}: {answer.text[:300]}")
         self.refused[str(code)] = self.refused.get(str(code), 0) + 1
         return False
+
+    def _cancel(self, http: httpx.Client) -> None:
+        """Those, too, whose cancel the store did not take before."""
+        for run in list(self._waiting):
+            with suppress(httpx.TransportError):
+                if http.delete(f"/runs/{run}").status_code != 503:
+                    self._waiting.discard(run)
 
     def work(self, name: str) -> None:
         number = 0
