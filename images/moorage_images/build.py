@@ -54,12 +54,22 @@ def build(
     Raises BuildError or BuildCancelledError; nothing half-made is left then. One build at a time: others wait.
     """
     _ensure(places.environments, 0o755)
-    lock = places.environments / ".building" if places.accounts is None else MACHINE_LOCK
-    with _alone(lock, log, cancel):
+    with _alone(_lock(places.environments, as_root=places.accounts is not None), log, cancel):
         try:
             return _build(plan, project, _with_reachable_uv(places), log, cancel)
         except OSError as error:
             raise BuildError(f"The environment can't be built: {error}. An admin has to look at the disk.") from error
+
+
+@contextlib.contextmanager
+def no_build(folder: Path, *, cancel: threading.Event) -> Iterator[None]:
+    """Waits until nobody builds in this folder of environments, and lets nobody begin. Raises BuildCancelledError."""
+    with _alone(_lock(folder, as_root=os.geteuid() == 0), lambda _line: None, cancel):
+        yield
+
+
+def _lock(folder: Path, *, as_root: bool) -> Path:
+    return MACHINE_LOCK if as_root else folder / ".building"
 
 
 def _build(
