@@ -1,6 +1,5 @@
 """The processes that `moorage-hub up` stands over: the service and the hub. Each restarts with back-off when it dies."""
 
-import hashlib
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from moorage_hub.errors import ChildFailed
 from moorage_hub.state import write_private
 from moorage_spawners.launch.log_files import private, rotate
+from moorage_spawners.launch.marks import mark_of
 from moorage_spawners.shim import tree
 
 MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
@@ -87,11 +87,6 @@ class Child:
             return ""
         lines = self.log.read_bytes()[self.log_from :][-10_000:].decode(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f" The end of its log ({self.log}):", *lines])
-
-
-def mark_of(state: Path) -> str:
-    """What every process that we start for this state folder carries in its environment, and hands down to its children."""
-    return f"installation/{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:16]}"
 
 
 def end_strays(state: Path, *, within_s: float = 10.0) -> int:

@@ -5,9 +5,10 @@ The hub keeps its routes: it looks every `check_routes_s` seconds and adds what 
 
 from collections.abc import Mapping
 
-from moorage_hub.children import Child, mark_of
+from moorage_hub.children import Child
 from moorage_hub.settings import HubSettings
 from moorage_hub.state import read_token
+from moorage_spawners.launch.marks import mark_of
 from moorage_spawners.shim import tree
 
 

@@ -15,13 +15,14 @@ import httpx
 
 from moorage.origins import PREFIX
 from moorage_hub.build_news import BuildNews
-from moorage_hub.children import MOST_AT_START, Census, Child, end_strays, mark_of
+from moorage_hub.children import MOST_AT_START, Census, Child, end_strays
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.hosts import check_names, hold_other_loopback
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.pulse import Pulse
 from moorage_hub.settings import HubSettings
 from moorage_spawners.launch import LocalProcesses, Observation
+from moorage_spawners.launch.marks import mark_of
 from moorage_spawners.shim import tree
 
 WATCH_S = 0.2

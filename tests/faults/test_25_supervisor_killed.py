@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage_hub.children import mark_of
 from moorage_service.store.tables import ReservationRow
+from moorage_spawners.launch.marks import mark_of
 from moorage_spawners.shim import tree
 from tests.faults.checking import check_at
 from tests.faults.figures import Report, Scale

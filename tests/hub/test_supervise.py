@@ -13,11 +13,12 @@ import pytest
 
 from moorage_hub import children
 from moorage_hub.build_news import BuildNews
-from moorage_hub.children import Census, Child, mark_of
+from moorage_hub.children import Census, Child
 from moorage_hub.errors import AlreadyRunning, ChildFailed
 from moorage_hub.settings import load
 from moorage_hub.supervise import Supervisor, end_everything, service_child, what_goes_on
 from moorage_spawners.launch import Identity, LocalProcesses, ProcessSpec
+from moorage_spawners.launch.marks import mark_of
 from moorage_spawners.shim import tree
 from tests.small_disk import small_disk
 from tests.waiting import eventually
