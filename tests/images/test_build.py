@@ -175,3 +175,76 @@ def test_what_a_killed_build_left_is_swept(build: Build, places: BuildPlaces) ->
     (half / "lib").chmod(0o555)
     assert environments.sweep(places.environments) == [half.name]
     assert left(places) == [good.digest]
+
+
+RECORDED = EnvironmentRecord(
+    digest="a" * 40, python="3.11.2", architecture="x86_64", created_at="2026-01-01T00:00:00Z", from_source=False,
+    packages={"tide": "1.0"}, lock="tide==1.0\n",
+)  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A complete environment, of its record and a file."""
+    folder = environments.path_of(tmp_path, RECORDED.digest)
+    folder.mkdir()
+    (folder / "file").touch()
+    environments.write(tmp_path, RECORDED)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\0" * 100, '{"digest": "aaa', "[]"], ids=["empty", "zeros", "cut short", "no object"]
+)
+def test_a_record_that_a_power_cut_tore_is_none_and_its_environment_is_swept(written: Path, content: str) -> None:
+    root = written.parent
+    assert environments.read(root, RECORDED.digest) == RECORDED
+    (written / environments.RECORD).chmod(0o644)
+    (written / environments.RECORD).write_text(content)
+    assert environments.read(root, RECORDED.digest) is None
+    assert environments.sweep(root) == [RECORDED.digest]
+    assert not written.exists()
+
+
+def test_a_record_of_another_version_is_read_as_far_as_it_is_known_and_stays(written: Path) -> None:
+    record, root = written / environments.RECORD, written.parent
+    values = json.loads(record.read_text())
+    record.chmod(0o644)
+    record.write_text(json.dumps({**values, "more": 1}))
+    assert environments.read(root, RECORDED.digest) == RECORDED
+    del values["python"]
+    record.write_text(json.dumps(values))
+    assert environments.read(root, RECORDED.digest) is None
+    assert environments.sweep(root) == []
+
+
+def test_all_of_it_is_on_the_disk_before_its_record_is_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but a power cut would show it: so it is the order of what the kernel is asked for."""
+    done: list[str] = []
+    fsync, rename, sync_all = os.fsync, Path.rename, environments._sync_all
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+
+    def all_synced(descriptor: int) -> None:
+        sync_all(descriptor)
+        done.append("sync all")
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append(f"name {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(environments, "_sync_all", all_synced)
+    folder = environments.path_of(tmp_path, RECORDED.digest)
+    folder.mkdir()
+    environments.write(tmp_path, RECORDED)
+    lock, record = environments.LOCK, environments.RECORD
+    assert done == [
+        "sync all", f"sync .{lock}.new", f"name {lock}", f"sync .{record}.new", f"name {record}", f"sync {folder.name}",
+    ]  # fmt: skip
+    assert folder.stat().st_mode & 0o777 == 0o555
