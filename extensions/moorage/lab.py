@@ -17,6 +17,7 @@ from moorage.asyncclient import AsyncClient
 from moorage.environment import Surroundings, surroundings
 from moorage.errors import MoorageError
 from moorage.open_sockets import OpenSockets
+from moorage.patience import make_patient
 
 
 class UsageHandler(APIHandler):
@@ -49,4 +50,5 @@ def _load_jupyter_server_extension(server: Any) -> None:
     server.web_app.add_handlers(".*$", [(place, UsageHandler, {"around": surroundings()})])
     auth = getattr(server.identity_provider, "hub_auth", None)
     if auth is not None:  # none where somebody runs Jupyter without a hub
+        make_patient(auth)
         OpenSockets(auth, parent=server).start()

@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class OpenSockets(LoggingConfigurable):
-    """Asks the hub every `check_s` about each session that has something open. A hub that does not answer closes nothing.
-
-    For pages Jupyter remembers the hub's answers (`HubOAuth.cache_max_age`, five minutes), so that they outlive a restart of the hub;
-    where a session has ended they are forgotten.
-    """
+    """Asks the hub every `check_s` about each session that has something open. A hub that does not answer closes nothing."""
 
     check_s = Float(60.0, help="Seconds between two looks.").tag(config=True)
 
@@ -64,7 +60,7 @@ class OpenSockets(LoggingConfigurable):
         if not token:  # its cookie is too old, or it came by no credential of the hub's
             return True
         try:
-            user = await self._auth.user_for_token(token, use_cache=False, session_id=session_id, sync=False)
+            user = await self._auth.user_for_token(token, False, session_id, sync=False)
         except (HTTPError, FetchError, OSError):
             return False
         # A right to somebody else's server may have ended, too: an admin's.

@@ -73,7 +73,7 @@ class HubSettings(BaseSettings):
     session_check_s: float = Field(
         60.0,
         gt=0,
-        description="How often a notebook server asks whether a session that has something open has ended, and closes it. "
+        description="How often a notebook server asks whether a session has ended; what it had open is closed. "
         "Holds for servers that start from then on.",
     )
     sign_in_rate: str = Field(

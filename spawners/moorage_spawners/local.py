@@ -44,7 +44,7 @@ class ProjectLocalSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyt
     default_cpu = Float(1.0, help="Cores of a notebook that asks for none.").tag(config=True)
     default_memory = Float(2 << 30, help="Bytes of a notebook that asks for none.").tag(config=True)
     stop_grace_s = Float(10.0, help="Between asking a server to end and ending it, in seconds.").tag(config=True)
-    session_check_s = Float(60.0, help="How often a server looks whether sessions that have something open have ended.").tag(config=True)
+    session_check_s = Float(60.0, help="How often a server asks whether a session has ended.").tag(config=True)
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)

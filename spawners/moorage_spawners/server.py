@@ -85,7 +85,7 @@ def shell() -> str:
 def jupyter_folder(state: Path, admission: NotebookAdmission, session_check_s: float) -> Path:
     """Jupyter's settings and the project's kernel, for this environment of this project; written once, readable by all.
 
-    `session_check_s`: so often the server looks whether sessions that have something open have ended.
+    `session_check_s`: so often the server asks whether sessions have ended, before it shows a page to one, and while it has something open.
     """
     folder = state / "jupyter" / f"{admission.project}-{admission.environment[:24]}-{SETTINGS_VERSION}"
     _write(folder / "share" / "kernels" / "python3" / "kernel.json", _kernel(admission))
@@ -126,6 +126,7 @@ def _server(bashrc: Path, session_check_s: float) -> dict[str, Any]:
             "terminado_settings": {"shell_command": terminal},
         },
         "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
+        "HubOAuth": {"cache_max_age": max(1, int(session_check_s))},  # 0 would be: for ever
         "OpenSockets": {"check_s": session_check_s},
     }
 

@@ -9,6 +9,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError
 
 from moorage.open_sockets import POLICY_VIOLATION, OpenSockets
+from moorage.patience import make_patient
 from tests.hub.driver import RunningHub
 from tests.kernels import ANSWER_S, Kernel, NotebookServer, close, execute
 
@@ -49,7 +50,7 @@ class Auth:
     access_scopes = frozenset({"access:servers!server=ada/starter"})
 
     def __init__(self, **answers: Any) -> None:
-        self._answers = answers
+        self.answers = answers
         self.cache: dict[str, Any] = {}
 
     def get_token(self, handler: "Socket") -> str:
@@ -61,9 +62,9 @@ class Auth:
     def check_scopes(self, wanted: frozenset[str], user: dict[str, Any]) -> bool:
         return bool(wanted & set(user["scopes"]))
 
-    async def user_for_token(self, token: str, *, use_cache: bool, session_id: str, sync: bool) -> Any:
+    async def user_for_token(self, token: str, use_cache: bool, session_id: str, *, sync: bool) -> Any:
         assert (use_cache, session_id, sync) == (False, f"session of {token}", False)
-        answer = self._answers[token]
+        answer = self.answers[token]
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -99,3 +100,22 @@ def test_only_what_the_hub_calls_ended_is_closed(answer: Any, stays: bool) -> No
         return socket
 
     assert (asyncio.run(look()).closed is None) is stays
+
+
+def test_while_the_hub_is_away_its_last_word_counts() -> None:
+    auth = Auth(theirs={"name": "ada"}, others=HTTPError(500))
+    make_patient(auth)
+
+    async def ask(token: str) -> Any:
+        return await auth.user_for_token(token, False, f"session of {token}", sync=False)
+
+    assert asyncio.run(ask("theirs")) == {"name": "ada"}
+    auth.answers["theirs"] = HTTPError(502)
+    assert asyncio.run(ask("theirs")) == {"name": "ada"}
+    with pytest.raises(HTTPError):
+        asyncio.run(ask("others"))  # of whom it never said anything
+    auth.answers["theirs"] = None
+    assert asyncio.run(ask("theirs")) is None
+    auth.answers["theirs"] = HTTPError(502)
+    with pytest.raises(HTTPError):
+        asyncio.run(ask("theirs"))
