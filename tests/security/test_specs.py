@@ -138,6 +138,7 @@ def notebook_process(tmp_path: Path, admission: NotebookAdmission, size: Size) -
         service_url="http://127.0.0.1:1",
         address="http://127.0.0.1:2",
         server_python="/s/bin/python",
+        session_check_s=60.0,
         get_env=lambda: dict(hub),
         user=SimpleNamespace(name="ada"),
         port=4711,

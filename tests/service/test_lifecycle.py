@@ -30,3 +30,20 @@ def test_a_stop_that_was_read_before_an_end_leaves_the_end_as_it_is(settings: Se
         assert (found.phase, found.reason, found.target) == ("failed", "Out of memory.", "gone")
         assert found.ended_at == NOW
     database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_was_changed_before_a_move_is_kept(settings: Settings) -> None:
+    database = Database(settings.sqlalchemy_url)
+    database.migrate()
+    with database.begin() as session:
+        ledger = Ledger(session)
+        workload_id = ledger.claim(ledger.user("ada"), ledger.project("lab"), {"cpu": 1000}).id
+    with database.begin() as session:
+        workload = session.get_one(WorkloadRow, workload_id)
+        workload.details = {**workload.details, "url": "/user/ada/"}
+        assert lifecycle.enter(session, workload, Phase.READY, now=NOW)
+    with database.read() as session:
+        found = session.get_one(WorkloadRow, workload_id)
+        assert (found.phase, found.details["url"]) == ("ready", "/user/ada/")
+    database.close()

@@ -85,6 +85,7 @@ def _take(session: Session, workload: WorkloadRow) -> bool:
     """
     state = inspect(workload)
     if may_write(session) and side_by_side(session) and state.persistent:
+        session.flush()  # else what was changed and not yet sent would be lost
         session.refresh(workload, with_for_update={"key_share": True})  # an event that names it need not wait
     return workload.ended_at is None
 
