@@ -85,7 +85,7 @@ class Supervisor:
         self._news = BuildNews(settings.state)
         urls = {
             "service": f"{settings.service_url}/health",
-            "proxy": f"http://127.0.0.1:{settings.proxy_api_port}/api/routes",
+            "proxy": f"{settings.local_url}/_chp_healthz",
             "hub": f"http://127.0.0.1:{settings.hub_port}/hub/health",
         }
         self._pulses = [Pulse(child, urls[child.name], settings.unresponsive_s) for child in self.children]
