@@ -12,7 +12,7 @@ from pathlib import Path
 from moorage_hub.errors import ChildFailed
 from moorage_hub.state import write_private
 from moorage_spawners.launch.log_files import private, rotate
-from moorage_spawners.launch.marks import mark_of
+from moorage_spawners.launch.marks import census, living, mark_of
 from moorage_spawners.shim import tree
 
 MOST_RESTARTS = 5  # within STEADY_S; more often means that it will not come back by itself
@@ -105,19 +105,15 @@ class Census:
     """Which processes belong to this installation, by pid and start time, so that another command can end them."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / "database" / "processes.json"
+        self._state = state
 
     def write(self, pids: Mapping[str, int]) -> None:
         boot = tree.boot()
-        write_private(self._path, json.dumps({name: [pid, tree.started(pid), boot] for name, pid in pids.items()}))
+        write_private(census(self._state), json.dumps({name: [pid, tree.started(pid), boot] for name, pid in pids.items()}))
 
     def living(self) -> dict[str, int]:
-        """Those that still live; a reused pid is told by its start time and by the machine's own."""
-        try:
-            recorded: dict[str, list[object]] = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
-            return {}  # a file that a full disk cut short: `end_strays` finds the same processes
-        return tree.living(recorded)
+        """Those that still live."""
+        return living(self._state)
 
     def end(self, names: list[str] | None = None, *, within_s: float = 30.0) -> list[str]:
         """SIGTERM, then SIGKILL. Returns the names of what was ended."""

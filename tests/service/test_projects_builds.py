@@ -154,14 +154,20 @@ def test_a_service_that_stops_builds_again_at_its_next_start(
     assert state(client, ada, build) == "queued"
 
 
+def half_built(client: TestClient, context: Context, headers: Headers) -> tuple[str, Path]:
+    """The id of a build that somebody is at, and its tree."""
+    build = make(client, headers)
+    with context.database.begin() as session:
+        session.get_one(BuildRow, build).state = "building"
+    half = context.settings.environments / ("0" * 40)
+    half.mkdir()
+    return build, half
+
+
 def test_what_a_killed_service_was_building_is_failed_with_a_sentence(
     client: TestClient, context: Context, builder: Builder, ada: Headers
 ) -> None:
-    build = make(client, ada)
-    with context.database.begin() as session:
-        session.get_one(BuildRow, build).state = "building"
-    half = context.settings.state / "environments" / ("0" * 40)
-    half.mkdir()
+    build, half = half_built(client, context, ada)
     scratch = context.settings.state / "scratch" / "build-0123"
     scratch.mkdir(parents=True)
     with nesting() as nest:
@@ -201,11 +207,7 @@ def test_a_build_whose_end_could_not_be_recorded_is_failed_and_the_next_one_buil
 def test_who_acts_no_more_fails_and_sweeps_nothing_of_who_does(
     client: TestClient, context: Context, builder: Builder, ada: Headers
 ) -> None:
-    build = make(client, ada)
-    with context.database.begin() as session:
-        session.get_one(BuildRow, build).state = "building"
-    half = context.settings.state / "environments" / ("0" * 40)
-    half.mkdir()
+    build, half = half_built(client, context, ada)
     context.leadership.start()
     context.leadership.stop()
     with pytest.raises(OutdatedError):

@@ -5,7 +5,6 @@ What is named by content or by run, and what belongs to users, is only added to:
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -100,11 +99,7 @@ def _stopped(state: Path) -> Iterator[None]:
 
 def _refuse_running(state: Path) -> None:
     """Service, hub and proxy outlive a supervisor that was killed, and the lock that it held: they have the databases open."""
-    try:
-        recorded = tree.living(json.loads((state / "database" / "processes.json").read_text()))
-    except (FileNotFoundError, ValueError):
-        recorded = {}
-    named = {pid: name for name, pid in recorded.items()}
+    named = {pid: name for name, pid in marks.living(state).items()}
     living = sorted((named.keys() | tree.marked(marks.mark_of(state), None)) - {os.getpid()})
     if living:
         listed = ", ".join(f"{pid} ({named[pid]})" if pid in named else str(pid) for pid in living)

@@ -5,13 +5,11 @@ one is made anew, and after a stated time the old one is gone. Cut off half-way,
 """
 
 import base64
-import json
 import os
 import secrets
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy import select
@@ -21,7 +19,7 @@ from moorage_service.context import Context
 from moorage_service.identity import keys
 from moorage_service.recovery import cards
 from moorage_service.store.tables import AuditRow, ClusterRow, SecretRow, SessionRow, Table, WorkloadRow
-from moorage_spawners.shim import tree
+from moorage_spawners.launch import marks
 
 POLL_S = 0.1
 SEALED: tuple[tuple[type[Table], str], ...] = ((SecretRow, "sealed"), (SessionRow, "hub_token"), (ClusterRow, "sealed"))
@@ -93,7 +91,7 @@ def service_to_hub(context: Context, within_s: float) -> str:
     """A new token of the service for the hub, which learns of it as it starts: it is started anew, and notebooks go on meanwhile."""
     path = context.settings.secrets / "service-to-hub"
     keys.replace(path, [secrets.token_hex(32).encode(), *keys.lines_of(path.read_bytes())])
-    hub = _hub_pid(context.settings.state)
+    hub = marks.living(context.settings.state).get("hub")
     if hub is None:
         said = "The service has a new token for the hub. The hub is not running: the old one ends as it starts."
     else:
@@ -106,15 +104,6 @@ def service_to_hub(context: Context, within_s: float) -> str:
         said = "The service has a new token for the hub, which was started again; the old one is dead."
     _audit(context, "rotate.service-to-hub", "service-to-hub", said)
     return said
-
-
-def _hub_pid(state: Path) -> int | None:
-    """Of the hub that `up` stands over."""
-    try:
-        recorded = json.loads((state / "database" / "processes.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return tree.living(recorded).get("hub")
 
 
 def workload_token(context: Context, within_s: float, *, workload_id: str) -> str:

@@ -59,8 +59,14 @@ def enter(
     """Moves the workload to `phase` with a reason in words; the same phase and reason again changes nothing (False), nor does it once it
     has ended.
     """
-    if not _take(session, workload):
-        return False
+    return _take(session, workload) and _move(session, workload, phase, now=now, code=code, reason=reason, actor=actor)
+
+
+def _move(
+    session: Session, workload: WorkloadRow, phase: Phase, *, now: datetime, code: str | None, reason: str | None,
+    actor: str | None = None,
+) -> bool:  # fmt: skip
+    """`enter`, of a workload that is taken."""
     reason = None if reason is None else sentence(reason)
     if workload.phase == phase.value and workload.reason == reason:
         return False
@@ -113,7 +119,7 @@ def ask_to_end(
     workload.target = "gone"
     around_commit(session, before=lambda: reach("stop.recorded"), after=lambda: reach("stop.committed"))
     if workload.phase != Phase.QUEUED.value:
-        enter(session, workload, Phase.STOPPING, now=now, code=f"{workload.kind}.stopping", reason=reason, actor=actor)
+        _move(session, workload, Phase.STOPPING, now=now, code=f"{workload.kind}.stopping", reason=reason, actor=actor)
 
 
 def ended(
@@ -128,7 +134,7 @@ def ended(
     """The workload is observed gone: final phase, reservation released, tokens dead. Already ended: nothing."""
     if not _take(session, workload):
         return
-    enter(session, workload, phase, now=now, code=code, reason=reason)
+    _move(session, workload, phase, now=now, code=code, reason=reason)
     workload.ended_at = now
     gone(session, workload, now=now)
     kind = workload.kind
