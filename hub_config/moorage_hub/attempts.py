@@ -13,6 +13,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from tornado import web
 
+from moorage_spawners.launch import peers
+
 FROM_AN_ADDRESS = 5  # times as many as under one name: several people may share it
 
 
@@ -62,4 +64,9 @@ def _key(address: str, name: str) -> str:
 
 
 def address_of(handler: Any) -> str:
-    return str(handler.request.remote_ip)
+    """Not `remote_ip`: that believes X-Real-Ip, which browsers can send, and believes everybody."""
+    connection = handler.request.connection
+    own = None if connection.stream.socket is None else connection.stream.socket.getsockname()
+    forwarded = ",".join(handler.request.headers.get_list("X-Forwarded-For"))
+    trusted = frozenset(connection.context.trusted_downstream)
+    return peers.address_of(forwarded, connection.context.address, own, trusted) or str(connection.context.address[0])

@@ -5,15 +5,14 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 
 from moorage_spawners.launch import Observation
+from moorage_spawners.launch.peers import listeners
 
 POLL_S = 0.025
 LONGEST_POLL_S = 0.5
-LISTENING = "0A"
 
 
 class NotReady(Exception):
@@ -26,21 +25,6 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def listeners(port: int) -> set[int]:
-    """The uids that listen on a TCP port of this machine."""
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue  # a kernel without this family
-        for row in rows:
-            _, local, _, state, _, _, _, uid = row.split()[:8]
-            if state == LISTENING and int(local.rpartition(":")[2], 16) == port:
-                found.add(int(uid))
-    return found
 
 
 def check_owner(port: int, uid: int | None) -> None:

@@ -1,6 +1,7 @@
 """The hub's own door, with real hub, proxy and service: what a failed sign-in may cost, and signing out everywhere."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,31 @@ import pytest
 
 from moorage_hub.login_links import LoginLinks
 from moorage_service.settings import PREFIX
+from tests.images.places import open_python
 from tests.security.canaries import Canaries
 from tests.security.installed import Installed, installed
 from tests.waiting import eventually
 
 ME = f"{PREFIX}/api/v1/me"
 LONG = "a" * (1 << 20)
+
+GUESS = """
+import http.client, re, sys, urllib.parse
+port, host, name = sys.argv[1:]
+for number in range(6):
+    headers = {"Host": host, "X-Real-Ip": f"198.51.100.{number}", "X-Forwarded-For": f"198.51.100.{number}"}
+    hub = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    hub.request("GET", "/hub/login", headers=headers)
+    page = hub.getresponse()
+    xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.read().decode())[1]
+    cookies = "; ".join(each.partition(";")[0] for each in page.headers.get_all("Set-Cookie"))
+    form = urllib.parse.urlencode({"username": name, "password": f"guess {number}", "_xsrf": xsrf})
+    sent = {**headers, "Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+    hub.request("POST", "/hub/login", body=form, headers=sent)
+    answer = hub.getresponse()
+    answer.read()
+    print(answer.status)
+"""
 
 pytestmark = pytest.mark.skipif("os.geteuid() != 0", reason="a second user needs root")
 
@@ -114,6 +134,25 @@ def test_guessing_is_stopped_and_shuts_nobody_else_out(site: Installed) -> None:
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert f"Wait {refused.headers['retry-after']} s" in refused.text
         enter(browser, site, "bob")
+
+
+def test_no_browser_chooses_the_address_that_its_guesses_count_for(site: Installed) -> None:
+    with site.browser() as browser:
+        statuses = []
+        for number in range(6):
+            browser.headers.update(dict.fromkeys(("X-Real-Ip", "X-Forwarded-For"), f"192.0.2.{number}"))
+            statuses.append(try_password(browser, "nemo", f"guess {number}").status_code)
+    assert statuses == [403] * 5 + [429]
+
+
+def test_nor_does_a_kernel_that_asks_the_hub_directly(site: Installed) -> None:
+    """Another account of this machine, past the proxy."""
+    host = httpx.URL(site.url).netloc.decode()
+    done = subprocess.run(
+        [str(open_python()), "-I", "-S", "-c", GUESS, str(site.settings.hub_port), host, "nautilus"],
+        user=65534, group=65534, extra_groups=[], cwd="/", capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["403"] * 5 + ["429"], done.stderr
 
 
 def test_signing_out_at_the_hub_ends_the_portals_session(site: Installed) -> None:

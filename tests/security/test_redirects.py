@@ -49,3 +49,12 @@ def test_after_a_sign_in_the_portal_shows_a_page_of_its_own(
         cookie = {"Cookie": f"{cookies.STATE}={state}:{wish}"}
         location = client.get(back.removeprefix(PREFIX), headers=cookie).headers["location"]
         assert stays(location, portal), f"{wish!r} leads to {location!r}"
+
+
+def test_a_redirect_behind_tls_stays_there(client: TestClient, context: Context) -> None:
+    """Service and proxy speak plain HTTP with each other, and what a browser says of its scheme is its own word."""
+    context.settings.public_url = "https://moorage.example.org"
+    for said in ("http", "https,http", "javascript"):
+        headers = {"Host": "moorage.example.org", "X-Forwarded-Proto": said}
+        location = client.get("/api/v1/me/", headers=headers, follow_redirects=False).headers["location"]
+        assert location == f"https://moorage.example.org{PREFIX}/api/v1/me"

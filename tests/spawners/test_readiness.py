@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from moorage_spawners.launch import Observation
-from moorage_spawners.readiness import NotReady, check_owner, free_port, listeners, wait_until_ready
+from moorage_spawners.launch.peers import listeners
+from moorage_spawners.readiness import NotReady, check_owner, free_port, wait_until_ready
 
 RUNS = Observation("nb", 1, "server", "running")
 

@@ -44,6 +44,7 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
         timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=False,  # whoever calls directly could write them: `peers.address_of` looks who it was
     )
 
 

@@ -10,7 +10,9 @@ Every route names one of the `Require...` dependencies (a test enumerates the ro
 """
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 from cryptography.fernet import InvalidToken
@@ -43,14 +45,19 @@ class Caller:
     project_id: str | None = None  # of the calling workload
     token_hash: str | None = None  # of the workload's token that was sent
     hub_token: str | None = None  # to act at the hub as the user; only via session and hub
-    address: str | None = None  # through our proxy; None: from this machine
     why: str | None = None  # `?why=`: for the audit
+    came_from: Callable[[], str | None] = lambda: None
+
+    @property
+    def address(self) -> str | None:
+        """Through our proxy; None: from this machine. A look at the machine's sockets, so only where it is counted."""
+        return self.came_from()
 
 
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
-    address = address_of(request, frozenset(context.settings.trusted_proxies))
-    caller = replace(_identify(context, request), address=address, why=request.query_params.get("why"))
+    came_from = partial(address_of, request, frozenset(context.settings.trusted_proxies))
+    caller = replace(_identify(context, request), came_from=came_from, why=request.query_params.get("why"))
     logs.note(user=caller.user_id or caller.via, workload=caller.workload_id)
     return caller
 

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from moorage_service.errors import TooManyRequests
 from moorage_service.settings import Rates
+from moorage_spawners.launch import peers
 
 FROM_AN_ADDRESS = 5
 
@@ -84,11 +85,6 @@ class RateLimits:
 
 
 def address_of(connection: HTTPConnection, trusted: frozenset[str]) -> str | None:
-    """Where a request through our proxy comes from: what the last proxy that we trust saw. None: it came directly.
-
-    The proxy appends whom it saw to X-Forwarded-For; what stands before that anybody could have written.
-    """
-    seen = [each.strip() for each in connection.headers.get("x-forwarded-for", "").split(",") if each.strip()]
-    while len(seen) > 1 and seen[-1] in trusted:
-        seen.pop()
-    return seen[-1][:60] if seen else None
+    """Where a request through our proxy comes from. None: it came directly."""
+    forwarded = connection.headers.get("x-forwarded-for", "")
+    return peers.address_of(forwarded, connection.scope.get("client"), connection.scope.get("server"), trusted)
