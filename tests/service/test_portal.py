@@ -41,6 +41,16 @@ def admin_at(client: TestClient, context: Context, admin: Headers) -> Visitor:
     return sign_in(client, context, admin, "root")
 
 
+def test_an_address_without_a_page_is_a_page_to_a_person_and_the_one_format_to_a_program(client: TestClient) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = client.get("/promote", headers=browser)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such page" in text_of(answer.text)
+    assert f'href="{PREFIX}/"' in answer.text
+    for path, headers in (("/promote", {}), ("/api/v1/promote", browser)):
+        assert client.get(path, headers=headers).json()["code"] == "not_found"
+
+
 def test_a_stranger_is_sent_to_the_hub_and_comes_back_to_the_page_they_wanted(
     client: TestClient, people: dict[str, Headers], hub: FakeHub, project: ProjectRow
 ) -> None:

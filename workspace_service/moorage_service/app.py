@@ -30,6 +30,7 @@ from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
 from moorage_service.portal import api as portal_api
 from moorage_service.portal import assets
+from moorage_service.portal.access import no_page
 from moorage_service.projects import api as projects_api
 from moorage_service.projects.builder import Builder
 from moorage_service.projects.seed import seed_starter
@@ -103,6 +104,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     app.add_middleware(WatchRequests)
     app.add_middleware(SecretsKeptBack)
     errors.install_handlers(app)
+    app.exception_handler(404)(no_page)
     for router in ROUTERS:
         app.include_router(router, prefix=API, responses=errors.documented())
     app.include_router(oauth.router, prefix=PREFIX)

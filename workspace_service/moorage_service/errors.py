@@ -182,16 +182,18 @@ def install_handlers(app: FastAPI) -> None:
         field, message = in_words(error)
         await _answer(socket, {"code": "bad_request", "message": message, "field": field}, 422)
 
-    @app.exception_handler(HTTPException)
-    async def http_error(connection: HTTPConnection, error: HTTPException) -> Response:
-        where = connection.url.path
-        code, message = {
-            404: ("not_found", f"There is nothing at {where}. {ROUTES_ARE_AT}"),
-            405: ("method_not_allowed", f"{where} does not take {connection.scope.get('method')}. {ROUTES_ARE_AT}"),
-        }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
-        return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
-
+    app.exception_handler(HTTPException)(no_route)
     _install_failures(app)
+
+
+async def no_route(connection: HTTPConnection, error: HTTPException) -> Response:
+    """What the framework refuses before any route of ours has it."""
+    where = connection.url.path
+    code, message = {
+        404: ("not_found", f"There is nothing at {where}. {ROUTES_ARE_AT}"),
+        405: ("method_not_allowed", f"{where} does not take {connection.scope.get('method')}. {ROUTES_ARE_AT}"),
+    }.get(error.status_code, ("bad_request" if error.status_code < 500 else "error", str(error.detail)))
+    return await _answer(connection, {"code": code, "message": message}, error.status_code, error.headers)
 
 
 def _install_failures(app: FastAPI) -> None:

@@ -11,13 +11,14 @@ from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from moorage_service.context import current_context
-from moorage_service.errors import Forbidden, NotFound, NotSignedIn, ServiceError
+from moorage_service.errors import Forbidden, NotFound, NotSignedIn, ServiceError, no_route
 from moorage_service.identity import oauth
 from moorage_service.identity.callers import Caller, RequireUser
 from moorage_service.portal import render
-from moorage_service.settings import is_ours
+from moorage_service.settings import PREFIX, is_ours
 
 
 def page_user(caller: RequireUser) -> Caller:
@@ -60,6 +61,14 @@ class PageRoute(APIRoute):
                 return render.error_page(request, error.status_code, str(error.detail))
 
         return handler
+
+
+async def no_page(connection: HTTPConnection, error: HTTPException) -> Response:
+    """A person who mistyped an address gets a page with a way back, a program the one error format."""
+    asks_for_page = "text/html" in connection.headers.get("accept", "")
+    if isinstance(connection, Request) and asks_for_page and not connection.url.path.startswith(f"{PREFIX}/api/"):
+        return render.error_page(connection, error.status_code, "There is no such page. Check its address.")
+    return await no_route(connection, error)
 
 
 def _sign_in(request: Request, error: NotSignedIn) -> Response:
