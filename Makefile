@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link user setup test faults lock
+.PHONY: up down link user setup test faults images lock
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -26,6 +26,9 @@ test:  ## Lint, types, import contracts and all tests
 
 faults:  ## The fault tests at their real durations, and their figures; some of them: make faults FAULTS="1 2 8"
 	@$(BOOTSTRAP) faults $(FAULTS) $(TESTS)
+
+images:  ## Container images of hub, service, notebook and proxy: make images BASE=debian-with-python PUSH=registry/prefix
+	@$(BOOTSTRAP) images BASE=$(BASE) PUSH=$(PUSH)
 
 lock:  ## Make the locks anew
 	@$(BOOTSTRAP) lock

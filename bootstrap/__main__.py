@@ -1,4 +1,4 @@
-"""`python3 -m bootstrap up|down|setup|link|user|lock|test|faults`. Works with nothing installed."""
+"""`python3 -m bootstrap up|down|setup|link|user|lock|images|test|faults`. Works with nothing installed."""
 
 import sys
 
@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+from bootstrap.container_images import BASE, make_images
 from bootstrap.environments import build_wheels, ensure_environment, remove_unused
 from bootstrap.interpreter import choose
 from bootstrap.lock import make_locks
@@ -76,6 +77,12 @@ def main(arguments: list[str]) -> None:
         say("Everything is in place; `make up` starts Moorage")
     elif command == "lock":
         make_locks(prepare(ROOT / ".cache"))
+    elif command == "images":
+        wanted = dict(each.partition("=")[::2] for each in arguments[1:])
+        for name, layout in make_images(
+            prepare(ROOT / ".cache"), base=wanted.get("BASE") or BASE, push_to=wanted.get("PUSH", "")
+        ).items():
+            say(f"{name}: {layout}")
     elif command == "test":
         sys.exit(run_tests(prepare(ROOT / ".cache"), arguments[1:]))
     elif command == "faults":
@@ -87,7 +94,7 @@ def main(arguments: list[str]) -> None:
         hand_over(Places(state), control, *arguments)
     else:
         raise SetupError(
-            f"There is no command {command!r}; there are up, down, setup, link, user, test, faults and lock."
+            f"There is no command {command!r}; there are up, down, setup, link, user, images, test, faults and lock."
         )
 
 
