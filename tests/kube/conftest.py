@@ -1,4 +1,7 @@
-"""One node for all tests of a run. They are collected with MOORAGE_KUBE=1 only: the first run builds Kubernetes, which takes minutes."""
+"""One node for all tests here. They are collected when MOORAGE_KUBE is set only: the first run builds Kubernetes, which takes minutes.
+
+MOORAGE_KUBE=1 skips them, by name, where a machine can't have a node; MOORAGE_KUBE=required fails them.
+"""
 
 import os
 from collections.abc import Iterator
@@ -9,16 +12,20 @@ from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
 
-collect_ignore_glob = [] if os.environ.get("MOORAGE_KUBE") == "1" else ["test_*.py"]
+WANTED = os.environ.get("MOORAGE_KUBE", "")
+
+collect_ignore_glob = [] if WANTED else ["test_*.py"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node() -> Iterator[Node]:
-    """Up and Ready. Skips, naming the part, where this machine can't have one."""
+    """Up and Ready."""
     own = Node()
     try:
         own.up()
     except MissingPart as missing:
+        if WANTED == "required":
+            pytest.fail(str(missing), pytrace=False)
         pytest.skip(str(missing))
     print(f"the node is up: {own.took}")
     try:

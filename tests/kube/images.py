@@ -19,10 +19,10 @@ from tests.kube.errors import MissingPart
 from tests.kube.place import BASE_IMAGE, PAUSE_IMAGE, Place
 from tests.kube.programs import Programs
 
-INCLUDED = ("ca-certificates", "python3")
+INCLUDED = ("ca-certificates", "git", "python3", "tini")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 COPY = ("skopeo", "--insecure-policy", "copy", "--quiet")  # by no policy of the machine about who may sign images
-MAKER = "1"  # raise it when what this file makes changes
+MAKER = "moorage tests 2"  # raise it when what this file makes changes
 
 
 def pause_archive(place: Place, programs: Programs) -> Path:
@@ -67,9 +67,9 @@ def base_layout(place: Place) -> Path:
     return built_once(place.cache, "base", key, make) / "layout"
 
 
-def push(layout: Path, name: str) -> None:
-    """Copies `base` of an OCI layout to a registry of this machine, as `name`."""
-    run([*COPY, "--dest-tls-verify=false", f"oci:{layout}:base", f"docker://{name}"])
+def push(layout: Path, image: str, name: str) -> None:
+    """Copies an image of an OCI layout to a registry of this machine, as `name`."""
+    run([*COPY, "--dest-tls-verify=false", f"oci:{layout}:{image}", f"docker://{name}"])
 
 
 def _release() -> str:
@@ -106,6 +106,7 @@ def _write_archive(archive: Path, layer: Path, name: str, config: Mapping[str, S
         "os": "linux",
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{identity}"]},
+        "history": [{"created_by": MAKER}],  # buildah refuses to build on layers that have none
     }
     said = json.dumps(described).encode()
     config_name = f"{hashlib.sha256(said).hexdigest()}.json"

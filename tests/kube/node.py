@@ -14,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tests.kube import containers, control_plane, dns, kubelet, machine, pki, registry, remains, storage
+from bootstrap.container_images import make_images
+from bootstrap.places import ROOT, prepare
+from tests.kube import containers, control_plane, dns, images, kubelet, machine, pki, registry, remains, storage
 from tests.kube.api import Api, Object
 from tests.kube.daemons import Daemons
 from tests.kube.errors import NodeError
@@ -58,6 +60,14 @@ class Node:
     @property
     def kubectl(self) -> Kubectl:
         return Kubectl(self.programs.kubernetes("kubectl"), self.kubeconfig, self.place.work / "kubectl-cache")
+
+    def push_own_images(self) -> dict[str, str]:
+        """Moorage's own images as `make images` builds them of this checkout, in the node's registry: image -> how pods name it."""
+        made = make_images(prepare(ROOT / ".cache"), base=f"oci:{images.base_layout(self.place)}:base")
+        names = {name: f"{self.registry}/moorage/{name}:test" for name in made}
+        for name, layout in made.items():
+            images.push(layout, name, names[name])
+        return names
 
     def up(self) -> None:
         """Ready for pods, names, volumes and policies when it returns. What an earlier one left here is removed before.

@@ -27,7 +27,7 @@ def push_base(daemon: Daemon, place: Place) -> None:
     """Waits for the registry; the base image is there when this returns, and is made if the cache does not hold it."""
     layout = images.base_layout(place)
     daemon.until(lambda: answers(f"http://{REGISTRY}/v2/"), "it answers")
-    images.push(layout, BASE_IMAGE)
+    images.push(layout, "base", BASE_IMAGE)
 
 
 def answers(url: str) -> bool:
