@@ -5,7 +5,7 @@
 
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from jupyterhub.app import JupyterHub
 from tornado import httputil, web
@@ -42,20 +42,22 @@ class Hub(JupyterHub):  # type: ignore[misc]  # jupyterhub carries no types
         super().init_tornado_application()
         public = urlsplit(self.public_url)
         origins = Origins(f"{public.scheme}://{public.netloc}", per_user=bool(self.subdomain_host))
-        stranger = Rule(Elsewhere(origins, urlsplit(self.hub.bind_url).port), ElsewhereHandler, {"origins": origins})
+        stranger = Rule(Elsewhere(origins, urlsplit(self.hub_connect_url)), ElsewhereHandler, {"origins": origins})
         self.tornado_application.default_router.rules.insert(0, stranger)
 
 
 class Elsewhere(Matcher):
     """Matches requests that came under a name at which the hub has nothing to say."""
 
-    def __init__(self, origins: Origins, own_port: int | None) -> None:
+    def __init__(self, origins: Origins, own: SplitResult) -> None:
+        """`own`: the hub's address for its other parts; on this machine by whatever name it has for itself."""
         self._origins = origins
-        self._own_port = own_port
+        self._own = own
 
     def match(self, request: httputil.HTTPServerRequest) -> dict[str, Any] | None:
         name, port = split_host(request.host, OWN_PORTS["http"])
-        if port == self._own_port and is_loopback(name) and request.path.startswith(INTERNAL):
+        by_own_name = port == self._own.port and (name == self._own.hostname or is_loopback(name))
+        if by_own_name and request.path.startswith(INTERNAL):
             return None
         door = self._origins.door(request.host)
         # On a user's origin the hub only sends on to itself, when their server is not there.

@@ -32,6 +32,9 @@ class HubSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MOORAGE_HUB_", env_nested_delimiter="__", extra="forbid")
 
     state: Path = Field(description="The state folder.")
+    platform: Literal["local", "kubernetes"] = Field(
+        "local", description="Where notebooks run: processes of this machine, or pods. The chart says so."
+    )
     bind: str = Field(
         "127.0.0.1",
         description="Address that browsers reach. Anything but a loopback address needs a real authenticator.",
@@ -40,6 +43,14 @@ class HubSettings(BaseSettings):
     hub_port: int = Field(description="Port of the hub itself, on the loopback address.")
     proxy_api_port: int = Field(description="Port of the proxy's API, on the loopback address.")
     service_port: int = Field(description="Port of the service, on the loopback address.")
+    hub_host: str = Field("127.0.0.1", description="Address on which the hub listens; in a pod all of its own.")
+    hub_connect_url: str = Field(
+        "", description="The hub as proxy, service and notebooks reach it; on this machine when empty."
+    )
+    proxy_api_url: str = Field("", description="The proxy's API as the hub reaches it; on this machine when empty.")
+    service_connect_url: str = Field(
+        "", description="The service as proxy, hub and notebooks reach it, without its prefix; on this machine when empty."
+    )
     public_url: str = Field(
         "", description="What a browser uses, without a trailing slash; made from bind and port when empty."
     )
@@ -136,6 +147,9 @@ class HubSettings(BaseSettings):
                 raise ValueError(
                     f"user {name!r}: write lower-case letters, digits, dash and underscore, a letter first"
                 )
+        self.hub_connect_url = self.hub_connect_url or f"http://127.0.0.1:{self.hub_port}"
+        self.proxy_api_url = self.proxy_api_url or f"http://127.0.0.1:{self.proxy_api_port}"
+        self.service_connect_url = self.service_connect_url or f"http://127.0.0.1:{self.service_port}"
         self._choose_origins()
         self.server_python = self.server_python or str((self.state / "server").resolve() / "bin" / "python")
         self.proxy_script = self.proxy_script or str(
@@ -164,10 +178,13 @@ class HubSettings(BaseSettings):
         _ = self.addresses
 
     def _several(self) -> bool:
-        """Whether there may be more than one user: root's users have uids of their own, and a real authenticator has many."""
+        """Whether there may be more than one user: their uids or pods keep them apart, and a real authenticator has many."""
         return self.origins == "per-user" or (
-            self.origins == "auto" and (os.geteuid() == 0 or self.authenticator not in NOT_REAL)
+            self.origins == "auto" and (self._keeps_apart() or self.authenticator not in NOT_REAL)
         )
+
+    def _keeps_apart(self) -> bool:
+        return self.platform == "kubernetes" or os.geteuid() == 0
 
     @property
     def addresses(self) -> Origins:
@@ -184,13 +201,19 @@ class HubSettings(BaseSettings):
         return f"[{self.bind}]" if ":" in self.bind else self.bind
 
     def _refuse_unsafe(self) -> None:
-        if not is_loopback(self.bind) and self.authenticator in NOT_REAL:
+        if self.authenticator in NOT_REAL and not self._is_for_this_machine():
+            where = f"public_url {self.public_url!r}" if self.platform == "kubernetes" else f"bind {self.bind!r}"
             raise ValueError(
-                f"bind {self.bind!r} lets other machines in, but the authenticator {self.authenticator!r} is no real one; set "
-                "`authenticator` (for example generic-oauth) and `authenticator_settings`, or bind to 127.0.0.1"
+                f"{where} lets other machines in, but the authenticator {self.authenticator!r} is no real one; set "
+                "`authenticator` (for example generic-oauth) and `authenticator_settings`, or let it be 127.0.0.1"
             )
-        if self.users and self.authenticator == BUILT_IN and os.geteuid() != 0:
+        if self.users and self.authenticator == BUILT_IN and not self._keeps_apart():
             raise ValueError(one_user_only(self.users[0]))
+
+    def _is_for_this_machine(self) -> bool:
+        """In a pod everything listens on all addresses; the public one is of this machine when somebody forwards a port to it."""
+        host = urlsplit(self.public_url).hostname or "" if self.platform == "kubernetes" else self.bind
+        return is_loopback(host)
 
     @property
     def notebook_memory_bytes(self) -> int:
@@ -198,16 +221,12 @@ class HubSettings(BaseSettings):
 
     @property
     def hub_api_url(self) -> str:
-        return f"http://127.0.0.1:{self.hub_port}/hub/api"
-
-    @property
-    def service_origin(self) -> str:
-        return f"http://127.0.0.1:{self.service_port}"
+        return f"{self.hub_connect_url}/hub/api"
 
     @property
     def service_url(self) -> str:
-        """The service with its prefix, as this machine reaches it."""
-        return f"{self.service_origin}{PREFIX}"
+        """The service with its prefix, as our other parts reach it."""
+        return f"{self.service_connect_url}{PREFIX}"
 
 
 def own_name() -> str:

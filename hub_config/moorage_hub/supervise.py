@@ -86,7 +86,7 @@ class Supervisor:
         urls = {
             "service": f"{settings.service_url}/health",
             "proxy": f"{settings.local_url}/_chp_healthz",
-            "hub": f"http://127.0.0.1:{settings.hub_port}/hub/health",
+            "hub": f"{settings.hub_connect_url}/hub/health",
         }
         self._pulses = [Pulse(child, urls[child.name], settings.unresponsive_s) for child in self.children]
         self._stopping = False

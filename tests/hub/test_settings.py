@@ -105,6 +105,34 @@ def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
+CLUSTER = {
+    "platform": "kubernetes", "hub_host": "0.0.0.0", "hub_connect_url": "http://moorage-hub:8081", "proxy_api_url": "http://moorage-proxy-api:8001",
+    "service_connect_url": "http://moorage-service:8090",
+}  # fmt: skip
+
+
+def test_in_a_cluster_the_hub_reaches_its_other_parts_by_their_names(state: Path) -> None:
+    write(state, **CLUSTER, public_url="https://moorage.example.org", **REAL)
+    settings = load(state)
+    c = Config()
+    install(c, settings)
+    assert c.JupyterHub.hub_bind_url == f"http://0.0.0.0:{settings.hub_port}"
+    assert c.JupyterHub.hub_connect_url == "http://moorage-hub:8081"
+    assert c.ConfigurableHTTPProxy.api_url == "http://moorage-proxy-api:8001"
+    assert set(c.Proxy.extra_routes.values()) == {"http://moorage-service:8090"}
+    assert settings.hub_api_url == "http://moorage-hub:8081/hub/api"
+    assert settings.service_url == "http://moorage-service:8090/services/moorage"
+    assert settings.origins == "per-user"
+
+
+def test_in_a_cluster_a_public_address_needs_a_real_authenticator(state: Path) -> None:
+    write(state, **CLUSTER, public_url="https://moorage.example.org")
+    with pytest.raises(BadSettings, match=r"public_url 'https://moorage.example.org' lets other machines in"):
+        load(state)
+    write(state, **CLUSTER, public_url="http://localhost:8000", users=["bob"])
+    assert load(state).users == ["bob"]
+
+
 def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
     settings = load(state)
     c = Config()
@@ -118,7 +146,7 @@ def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
     assert "url" not in service  # the hub would wait for it
     several = os.geteuid() == 0
     prefixes = ["localhost/services/moorage/", "content.localhost/"] if several else ["/services/moorage/"]
-    assert c.Proxy.extra_routes == dict.fromkeys(prefixes, settings.service_origin)
+    assert c.Proxy.extra_routes == dict.fromkeys(prefixes, settings.service_connect_url)
     assert c.JupyterHub.load_roles == [
         {
             "name": "moorage-service",

@@ -124,3 +124,12 @@ def test_hub_and_workloads_ask_at_the_services_own_address(
 ) -> None:
     host = f"127.0.0.1:{context.settings.port}"
     assert client.get("/api/v1/me", headers={**people["ada"], "Host": host}).status_code == 200
+
+
+def test_in_a_cluster_they_ask_by_the_services_name(
+    client: TestClient, context: Context, people: dict[str, Headers]
+) -> None:
+    context.settings.service_connect_url = "http://moorage-service:8090"
+    for host, status in (("moorage-service:8090", 200), ("moorage-service:8091", 421), ("moorage-hub:8090", 421)):
+        assert client.get("/api/v1/me", headers={**people["ada"], "Host": host}).status_code == status, host
+    assert context.settings.url == "http://moorage-service:8090/services/moorage"

@@ -3,6 +3,8 @@
 Another site whose name was made to lead to this machine ("DNS rebinding") is a name that is not ours.
 """
 
+from urllib.parse import urlsplit
+
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,9 +41,9 @@ class Doors:
 
     def _is_own(self, host: str) -> bool:
         """The address by which the hub and workloads call, beside the proxy."""
-        settings = self._context.settings
+        own = urlsplit(self._context.settings.own_address)
         name, port = split_host(host, OWN_PORTS["http"])
-        return port == settings.port and (name == settings.host or is_loopback(name))
+        return port == own.port and (name == own.hostname or is_loopback(name))
 
     def _turn_away(self, scope: Scope, host: str) -> Response:
         addresses = self._context.settings.addresses

@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     state: Path = Field(description="The state folder.")
     host: str = Field("127.0.0.1", description="Address the service listens on.")
     port: int = Field(8090, description="Port the service listens on; fixed for an installation.")
+    service_connect_url: str = Field(
+        "", description="The service as proxy, hub and workloads reach it, without its prefix; by host and port when empty."
+    )
     public_url: str = Field(
         "http://127.0.0.1:8000", description="What a browser uses to reach the proxy, without a trailing slash."
     )
@@ -259,8 +262,12 @@ class Settings(BaseSettings):
 
     @property
     def url(self) -> str:
-        """The service's own address with its prefix: what workloads on this machine call."""
-        return f"http://{self.host}:{self.port}{PREFIX}"
+        """The service's own address with its prefix: what workloads call."""
+        return f"{self.own_address}{PREFIX}"
+
+    @property
+    def own_address(self) -> str:
+        return self.service_connect_url or f"http://{self.host}:{self.port}"
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -17,8 +17,9 @@ _LABEL = re.compile(r"[a-z0-9](-?[a-z0-9]){0,62}")
 def configure_proxy(c: Config, settings: HubSettings) -> None:
     host = f"[{settings.bind}]" if ":" in settings.bind else settings.bind
     c.JupyterHub.bind_url = f"http://{host}:{settings.port}"
-    c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
-    c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+    c.JupyterHub.hub_bind_url = f"http://{settings.hub_host}:{settings.hub_port}"
+    c.JupyterHub.hub_connect_url = settings.hub_connect_url
+    c.ConfigurableHTTPProxy.api_url = settings.proxy_api_url
     c.ConfigurableHTTPProxy.auth_token = read_token(settings.state, "proxy-token")
 
 

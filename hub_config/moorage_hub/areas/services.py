@@ -21,7 +21,7 @@ def configure_services(c: Config, settings: HubSettings) -> None:
             "display": False,
         }
     ]
-    c.Proxy.extra_routes = dict.fromkeys(routes(settings.addresses), settings.service_origin)
+    c.Proxy.extra_routes = dict.fromkeys(routes(settings.addresses), settings.service_connect_url)
     c.JupyterHub.default_url = f"{PREFIX}/"
 
 
