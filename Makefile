@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link user setup test faults lock
+.PHONY: up down link user setup test faults lock chart-schema
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -29,3 +29,6 @@ faults:  ## The fault tests at their real durations, and their figures; some of 
 
 lock:  ## Make the locks anew
 	@$(BOOTSTRAP) lock
+
+chart-schema:  ## Write the Helm chart's values.yaml, values.schema.json and table of values anew from its schema.yaml; after `make test`
+	@.venv/bin/python -m helm.write_schema
