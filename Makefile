@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link user setup test faults images lock
+.PHONY: up down link user setup test faults images lock chart-schema
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -32,3 +32,6 @@ images:  ## Container images of hub, service, notebook and proxy: make images BA
 
 lock:  ## Make the locks anew
 	@$(BOOTSTRAP) lock
+
+chart-schema:  ## Write the Helm chart's values.yaml, values.schema.json and table of values anew from its schema.yaml; after `make test`
+	@.venv/bin/python -m helm.write_schema
