@@ -1,4 +1,4 @@
-"""`make images`: Moorage's own container images by buildah, from this checkout: `control` (hub and service), `notebook`, `proxy`.
+"""`make images`: Moorage's own container images by buildah, from this checkout: `hub`, `service`, `notebook`, `proxy`.
 
 No daemon, and no root where the machine lets others make user namespaces. Each is an OCI layout below `<state>/container-images`.
 """
@@ -17,7 +17,7 @@ from bootstrap.places import ROOT, Places, SetupError
 from bootstrap.say import run, step
 from bootstrap.uv_tool import ensure_uv
 
-NAMES = {"control": "control", "notebook": "server", "proxy": None}  # image -> the environment that it holds
+NAMES = {"hub": "control", "service": "control", "notebook": "server", "proxy": None}  # image -> the environment that it holds
 SOURCES = ROOT / "images" / "containers"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 
@@ -94,7 +94,7 @@ def _is_part(path: Path, context: Path, name: str, environment: str | None) -> b
     if own[0] == "own":
         return own[1] == environment
     if own[0] == "wheels":
-        return name == "control"
+        return environment == "control"
     return own[0] not in {f"{other}.txt" for other in OWN if other != environment}
 
 

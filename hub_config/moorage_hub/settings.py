@@ -21,6 +21,7 @@ from moorage.origins import PREFIX, Origins, is_address, is_loopback
 from moorage.quantities import InvalidQuantity, parse_memory
 from moorage_hub.errors import BadSettings
 from moorage_hub.state import fixed_ports
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 
 BUILT_IN = "password"
 # They let in whoever knows one shared word, or anyone: good for a demonstration, not for a network.
@@ -34,6 +35,9 @@ class HubSettings(BaseSettings):
     state: Path = Field(description="The state folder.")
     platform: Literal["local", "kubernetes"] = Field(
         "local", description="Where notebooks run: processes of this machine, or pods. The chart says so."
+    )
+    kubernetes: KubernetesSettings | None = Field(
+        None, description="What is to be known of the cluster; the chart says it. See kubernetes.md."
     )
     bind: str = Field(
         "127.0.0.1",

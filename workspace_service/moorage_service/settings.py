@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 
 from moorage.origins import PREFIX as _PREFIX
 from moorage.origins import Origins
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 
 PREFIX = _PREFIX
 
@@ -87,6 +88,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MOORAGE_SERVICE_", env_nested_delimiter="__", extra="forbid")
 
     state: Path = Field(description="The state folder.")
+    platform: Literal["local", "kubernetes"] = Field(
+        "local", description="Where workloads run: processes of this machine, or pods. The chart says so."
+    )
+    kubernetes: KubernetesSettings | None = Field(
+        None, description="What is to be known of the cluster; the chart says it. See kubernetes.md."
+    )
     host: str = Field("127.0.0.1", description="Address the service listens on.")
     port: int = Field(8090, description="Port the service listens on; fixed for an installation.")
     service_connect_url: str = Field(
