@@ -1,0 +1,132 @@
+"""The chart, installed on the node as an admin installs it, with images of this checkout, and reached by a forwarded port."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from moorage_spawners.readiness import free_port
+from tests.kube.commands import run
+from tests.kube.namespace import RESTRICTED
+from tests.kube.node import Node
+from tests.waiting import eventually
+
+CHART = Path(__file__).parents[2] / "helm" / "moorage"
+NAME = "moorage"
+PARTS = ("hub", "service", "proxy")
+TAG = "test"
+LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+
+
+class Release:
+    """One for each node: it makes objects of the whole cluster. Helm keeps what it knows in the cluster, and nothing here."""
+
+    namespace = "moorage-release"
+
+    def __init__(self, node: Node, port: int, values: Mapping[str, Any] | None = None) -> None:
+        """`port`: of this machine, at which a browser finds it while `forwarded`."""
+        self.node = node
+        self.kubectl = node.kubectl
+        self.url = f"http://localhost:{port}"
+        self._port = port
+        self._values = dict(values or {})
+
+    def install(self) -> None:
+        """All parts are up when it returns."""
+        self.node.push_own_images()
+        metadata = {"name": self.namespace, "labels": RESTRICTED}
+        self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        self.upgrade()
+
+    def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
+        """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
+        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
+        self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
+
+    def helm(self, *argv: str, stdin: str | None = None) -> str:
+        folder = self.node.place.work / "helm"
+        env = {name: str(folder) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+        program: list[str | Path] = [self.node.programs.path("helm"), f"--kubeconfig={self.node.kubeconfig}"]
+        return run([*program, f"--namespace={self.namespace}", *argv], stdin=stdin, env=env).stdout
+
+    def remove(self) -> None:
+        """With what it keeps, too."""
+        self.helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout", "120s")
+        self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+
+    def pod(self, part: str) -> dict[str, Any]:
+        """The one that is ready."""
+        chosen = [
+            pod
+            for pod in self.kubectl.list("pods", self.namespace)
+            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part and _is_ready(pod)
+        ]
+        return chosen[0] if chosen else {}
+
+    def kill(self, part: str) -> None:
+        """As a lost machine would; another is ready when it returns."""
+        name = self.pod(part)["metadata"]["name"]
+        self.kubectl("delete", "pod", name, "-n", self.namespace, "--force", "--grace-period=0")
+        eventually(
+            lambda: self.pod(part) and self.pod(part)["metadata"]["name"] != name, within=120, what=f"another {part}"
+        )
+
+    def link(self) -> str:
+        """A login link, once."""
+        said = self.kubectl(
+            "exec", "-n", self.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", "moorage-hub", "link"
+        )
+        return next(word for word in said.split() if "/hub/login-once" in word)
+
+    @contextmanager
+    def forwarded(self, port: int | None = None) -> Iterator[None]:
+        """While a port, the browser's as a rule, leads to the proxy's pod that there is now; only on the loopback address."""
+        port = port or self._port
+        command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
+        argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: self._answers(port), within=60, what="an answer through the forwarded port")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    @contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False) as client:
+            yield client
+
+    def _answers(self, port: int) -> bool:
+        host = {"Host": f"localhost:{self._port}"}
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/hub/health", headers=host, timeout=5, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def _chart_values(self) -> dict[str, Any]:
+        def image(name: str) -> dict[str, str]:
+            return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
+
+        return {
+            "publicUrl": self.url,
+            "hub": {"image": image("hub"), "resources": LITTLE},
+            "service": {"image": image("service"), "resources": LITTLE},
+            "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
+            "singleuser": {"image": image("notebook")},
+            "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
+        }
+
+
+def new_release(node: Node) -> Release:
+    return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

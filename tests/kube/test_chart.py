@@ -1,0 +1,172 @@
+"""The chart on a real node: it comes up, a person signs in, parts may die, upgrades keep what must be kept."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from moorage.origins import PREFIX
+from moorage_spawners.readiness import free_port
+from tests.kube.kubectl import KubectlRefused
+from tests.kube.namespace import Namespace
+from tests.kube.node import Node
+from tests.kube.release import NAME, PARTS, Release, new_release
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(1200)  # the first test of a run builds images
+ME = f"{PREFIX}/api/v1/me"
+RESTRICTED = "pod-security.kubernetes.io/enforce"
+MANAGED = "moorage.dev/managed-by"
+
+
+@pytest.fixture(scope="module")
+def release(node: Node) -> Iterator[Release]:
+    own = new_release(node)
+    try:
+        own.install()
+        with own.forwarded():
+            yield own
+    finally:
+        own.remove()
+
+
+@pytest.fixture(scope="module")
+def person(release: Release) -> Iterator[httpx.Client]:
+    with release.browser() as browser:
+        assert browser.get(release.link()).status_code == 200
+        yield browser
+
+
+def test_a_person_signs_in_with_the_link_that_the_notes_tell_of(person: httpx.Client) -> None:
+    page = person.get(f"{PREFIX}/")
+    assert (page.status_code, "Start a notebook" in page.text) == (200, True)
+    assert person.get(ME).json()["user"]["admin"] is True
+
+
+def test_helms_own_test_passes(release: Release) -> None:
+    assert "Phase:          Succeeded" in release.helm("test", NAME, "--timeout", "120s")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_dies_is_replaced_and_signs_nobody_out(release: Release, person: httpx.Client, part: str) -> None:
+    others = {each: release.pod(each)["metadata"]["uid"] for each in PARTS if each != part}
+    release.kill(part)
+    if part == "proxy":  # to whose pod the port led; the hub tells the new one its routes
+        with release.forwarded(free_port()):
+            pass
+    else:
+        eventually(lambda: person.get(ME).status_code == 200, within=60, what="the same session")
+    assert {each: release.pod(each)["metadata"]["uid"] for each in others} == others
+
+
+def test_an_upgrade_keeps_tokens_and_keys_and_leaves_the_proxy_alone(release: Release) -> None:
+    def tokens() -> Any:
+        found = release.kubectl.get("secret", f"{NAME}-tokens", release.namespace)
+        assert found is not None
+        return found["data"]
+
+    before, proxy = tokens(), release.pod("proxy")["metadata"]["uid"]
+    hub = release.pod("hub")["metadata"]["uid"]
+    release.upgrade({"origins": "one"})
+    assert tokens() == before
+    assert release.pod("hub")["metadata"]["uid"] != hub
+    release.helm("rollback", NAME, "1", "--wait", "--timeout", "240s")
+    assert tokens() == before
+    assert len(before) >= 6
+    assert proxy
+
+
+def allowed(release: Release, part: str, *argv: str) -> bool:
+    account = f"system:serviceaccount:{release.namespace}:{NAME}-{part}"
+    return release.kubectl.try_run("auth", "can-i", *argv, f"--as={account}").stdout.strip() == "yes"
+
+
+def test_the_hub_has_no_rights_outside_users_namespaces(release: Release) -> None:
+    for verb, kind in (
+        ("list", "pods"), ("create", "namespaces"), ("get", "secrets"), ("create", "rolebindings"), ("list", "nodes"),
+        ("escalate", "clusterroles"), ("impersonate", "users"),
+    ):  # fmt: skip
+        assert not allowed(release, "hub", verb, kind, "--all-namespaces"), (verb, kind)
+        assert not allowed(release, "hub", verb, kind, "-n", release.namespace), (verb, kind)
+
+
+def test_nor_has_the_service_any_over_the_cluster_but_namespaces(release: Release) -> None:
+    for verb, kind in (
+        ("get", "secrets"), ("list", "pods"), ("create", "pods"), ("escalate", "clusterroles"), ("impersonate", "users"),
+        ("update", "namespaces"), ("create", "clusterrolebindings"), ("bind", "clusterroles/cluster-admin"), ("list", "nodes"),
+    ):  # fmt: skip
+        assert not allowed(release, "service", verb, kind, "--all-namespaces"), (verb, kind)
+    assert allowed(release, "service", "create", "namespaces")
+    assert allowed(release, "service", "bind", f"clusterroles/{NAME}-spawner")
+
+
+def as_service(release: Release, *manifests: dict[str, Any]) -> None:
+    account = f"--as=system:serviceaccount:{release.namespace}:{NAME}-service"
+    for each in manifests:
+        release.kubectl("create", account, "-f", "-", stdin=json.dumps(each))
+
+
+def user_namespace(release: Release, name: str, **labels: str) -> dict[str, Any]:
+    ours = {MANAGED: f"{release.namespace}.{NAME}", RESTRICTED: "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {**ours, **labels}}}
+
+
+def binding(release: Release, namespace: str, role: str, account: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": role, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": release.namespace}],
+    }  # fmt: skip
+
+
+def test_the_service_makes_namespaces_of_our_label_name_and_security_alone(release: Release) -> None:
+    for manifest, said in (
+        (user_namespace(release, "moorage-ada", **{MANAGED: "another"}), "only namespaces with the label"),
+        (user_namespace(release, "kube-ada"), "whose name begins with moorage-"),
+        (user_namespace(release, "moorage-ada", **{RESTRICTED: "privileged"}), "enforce Pod Security restricted"),
+    ):
+        with pytest.raises(KubectlRefused, match=said):
+            as_service(release, manifest)
+    with pytest.raises(KubectlRefused, match="only namespaces with the label"):
+        release.kubectl(
+            "delete", "namespace", release.namespace, f"--as=system:serviceaccount:{release.namespace}:{NAME}-service"
+        )
+
+
+def test_it_binds_two_roles_in_them_and_no_other_role_account_or_namespace(release: Release) -> None:
+    as_service(release, user_namespace(release, "moorage-ada"))
+    try:
+        for manifest, said in (
+            (binding(release, "moorage-ada", "cluster-admin", f"{NAME}-service"), "forbidden|cluster-admin"),
+            (
+                binding(release, "moorage-ada", f"{NAME}-spawner", f"{NAME}-service"),
+                "the spawner's role to the hub's account",
+            ),
+            (binding(release, "default", f"{NAME}-spawner", f"{NAME}-hub"), "only in namespaces with the label"),
+        ):
+            with pytest.raises(KubectlRefused, match=said):
+                as_service(release, manifest)
+        as_service(
+            release,
+            binding(release, "moorage-ada", f"{NAME}-spawner", f"{NAME}-hub"),
+            binding(release, "moorage-ada", f"{NAME}-workloads", f"{NAME}-service"),
+        )
+        assert allowed(release, "hub", "create", "pods", "-n", "moorage-ada")
+        assert not allowed(release, "hub", "get", "secrets", "-n", "moorage-ada")
+        assert allowed(release, "service", "create", "secrets", "-n", "moorage-ada")
+    finally:
+        release.kubectl("delete", "namespace", "moorage-ada", "--wait=false")
+
+
+def test_strangers_in_the_cluster_reach_the_proxy_and_nothing_behind_it(release: Release, namespace: Namespace) -> None:
+    namespace.idle("stranger")
+    addresses = {part: f"{NAME}-{part}.{release.namespace}" for part in ("hub", "service", "proxy-api", "proxy-public")}
+    assert namespace.connects("stranger", addresses["proxy-public"], 80)
+    for part, port in (("hub", 8081), ("service", 8090), ("proxy-api", 8001)):
+        assert not namespace.connects("stranger", addresses[part], port), part
+    policy = f"{NAME}-hub"
+    release.kubectl("delete", "networkpolicy", policy, "-n", release.namespace)
+    eventually(lambda: namespace.connects("stranger", addresses["hub"], 8081), within=60, what="the open hub")
+    release.upgrade()
