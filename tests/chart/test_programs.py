@@ -1,10 +1,13 @@
-"""The two small programs that the chart brings: the pre-puller's wait, and `helm test`."""
+"""The small programs that the chart brings: the pre-puller's wait, `helm test`, and what a pod begins with."""
 
 import importlib.util
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -105,3 +108,47 @@ def test_both_are_put_into_the_cluster_as_they_are(chart: Chart) -> None:
     for name, program in (("moorage-image-puller-hook", "await_images.py"), ("moorage-test", "check_answers.py")):
         written = chart.render().one("ConfigMap", name)["data"][program]
         assert written.strip() == (CHART / "files" / program).read_text().strip()
+
+
+def place(chart: Chart, root: Path) -> Path:
+    """Runs what a pod of the service begins with, below `root` in place of /. Returns the state folder."""
+    (init,) = dict(chart.render().pods())["Deployment/moorage-service"]["spec"]["initContainers"]
+    shell, options, script = init["command"]
+    script = script.replace("/srv/moorage", f"{root}/srv/moorage").replace("/etc/moorage", f"{root}/etc/moorage")
+    subprocess.run([shell, options, script], check=True, env={"PATH": os.environ["PATH"], "POD": "pod-1"})
+    return root / "srv" / "moorage"
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """What Kubernetes mounts: an empty volume, settings, tokens."""
+    (tmp_path / "srv").mkdir()
+    for path, text in (
+        ("settings/settings.yaml", "service: {}"),
+        ("tokens/hub-to-service", "first"),
+        ("tokens/vault-key", "first"),
+    ):
+        file = tmp_path / "etc" / "moorage" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return tmp_path
+
+
+def test_settings_and_tokens_are_placed_for_their_owner_alone(chart: Chart, mounted: Path) -> None:
+    state = place(chart, mounted)
+    placed = {str(path.relative_to(state)): path for path in state.rglob("*") if path.is_file()}
+    assert set(placed) == {"settings.yaml", "secrets/hub-to-service", "secrets/vault-key"}
+    assert {path.stat().st_mode & 0o777 for path in placed.values()} == {0o600}
+    assert (state / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_token_follows_its_secret_and_the_vault_key_stays(chart: Chart, mounted: Path) -> None:
+    """The service may have turned to a newer key, with which all is sealed anew."""
+    state = place(chart, mounted)
+    (state / "secrets" / "vault-key").write_text("rotated")
+    (mounted / "etc" / "moorage" / "tokens" / "hub-to-service").write_text("second")
+    (mounted / "etc" / "moorage" / "settings" / "settings.yaml").write_text("service: {max_workers: 2}")
+    place(chart, mounted)
+    assert (state / "secrets" / "vault-key").read_text() == "rotated"
+    assert (state / "secrets" / "hub-to-service").read_text() == "second"
+    assert (state / "settings.yaml").read_text() == "service: {max_workers: 2}"

@@ -75,7 +75,7 @@ A token follows its Secret. The vault key does not: the service may have turned 
     - |
       umask 077
       mkdir -p /srv/moorage/secrets /srv/moorage/database
-      place() { cp "$1" "$2.new" && mv "$2.new" "$2"; }
+      place() { cp "$1" "$2.$POD" && mv "$2.$POD" "$2"; }
       place /etc/moorage/settings/settings.yaml /srv/moorage/settings.yaml
       for token in /etc/moorage/tokens/*; do
         name=$(basename "$token")
@@ -83,6 +83,8 @@ A token follows its Secret. The vault key does not: the service may have turned 
           place "$token" "/srv/moorage/secrets/$name"
         fi
       done
+  env:
+    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}} # several may place at once on a shared volume
   resources:
     requests: {cpu: 10m, memory: 16Mi}
   {{- include "moorage.containerSecurityContext" . | nindent 2 }}
