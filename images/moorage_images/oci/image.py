@@ -52,8 +52,25 @@ class RemoteImage:
     config: Mapping[str, Any]
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of its processes: the part of the config that is called config, too."""
+        return _table(self.config.get("config"))
+
+    @property
     def labels(self) -> Mapping[str, str]:
-        return _table(_table(self.config.get("config")).get("Labels"))
+        said = _table(self.settings.get("Labels"))
+        return {name: text for name, text in said.items() if isinstance(text, str)}
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Of its processes, in their order."""
+        return dict(one.partition("=")[::2] for one in _list(self.settings.get("Env")) if isinstance(one, str))
+
+    @property
+    def history(self) -> list[Mapping[str, Any]]:
+        """One for each layer, and some for none; empty where it does not tell of each layer, for then it tells nothing."""
+        found = [_table(one) for one in _list(self.config.get("history"))]
+        return found if len([one for one in found if not one.get("empty_layer")]) == len(self.layers) else []
 
 
 def digest_of(content: bytes) -> str:
@@ -78,9 +95,8 @@ def decoded(content: bytes, what: object) -> dict[str, Any]:
 
 def choose(index: Mapping[str, Any], architecture: str, reference: Reference) -> str:
     """The digest of the manifest for linux and `architecture` ("amd64", "arm64") in an index of several. Raises RefusedError."""
-    offered = [one for one in index.get("manifests") or [] if isinstance(one, dict)]
-    for one in offered:
-        platform = _table(one.get("platform"))
+    for one in _list(index.get("manifests")):
+        platform = _table(_table(one).get("platform"))
         if platform.get("os") == "linux" and platform.get("architecture") == architecture:
             return parse_descriptor(one, reference).digest
     raise RefusedError(f"{reference} is not there for linux/{architecture}. Name a base image that is.")
@@ -124,3 +140,7 @@ def not_an_image(what: object, why: str) -> RefusedError:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -39,10 +39,8 @@ class Reference:
 def parse(text: str) -> Reference:
     """Raises RefusedError for what can't be a name; one without a host can't, for nobody should have to guess whose image it is."""
     name, _, digest = text.partition("@")
-    head, slash, tail = name.rpartition("/")
-    last, colon, tag = tail.partition(":")
-    host, _, below = head.partition("/")
-    repository = f"{below}/{last}" if below else last
+    host, slash, rest = name.partition("/")
+    repository, colon, tag = rest.partition(":")
     good = (
         slash
         and len(text) <= 1000
