@@ -181,6 +181,11 @@ def _sparse_settings(tree: Path) -> None:
         file.truncate(1 << 40)
 
 
+def _endless_record(tree: Path) -> None:
+    with (tree / SITE / "tide-1.0.dist-info" / "RECORD").open("r+b") as file:
+        file.truncate(1 << 40)
+
+
 def _deep(tree: Path) -> None:
     nest_below(tree / "lib")
 
@@ -196,7 +201,7 @@ def _whiteout_folder(tree: Path) -> None:
 @pytest.mark.parametrize(
     "harm",
     [_outside, _outside_by_steps, _beside_python, _other_python, _no_python, _other_home, _home_by_link, _pipe, _pipe_as_record,
-     _link_as_record, _socket, _sparse, _sparse_settings, _deep, _whiteout, _whiteout_folder],
+     _link_as_record, _endless_record, _socket, _sparse, _sparse_settings, _deep, _whiteout, _whiteout_folder],
 )  # fmt: skip
 def test_what_can_do_harm_is_refused_and_leaves_no_layer(tree: Path, harm: Callable[[Path], None]) -> None:
     harm(tree)
@@ -232,8 +237,18 @@ def test_bounds_hold(tree: Path) -> None:
         layers_of(tree, TreeBounds(entries=5))
     with pytest.raises(UnsafeTreeError, match="GiB"):
         layers_of(tree, TreeBounds(size=20))
+    with pytest.raises(UnsafeTreeError, match="more than 2 links"):
+        layers_of(tree, TreeBounds(links=2))
     with pytest.raises(UnsafeTreeError, match="too deep"):
         layers_of(tree, TreeBounds(longest_path=10))
+
+
+def test_links_that_take_too_long_to_follow_are_refused(tree: Path) -> None:
+    (tree / "lib" / "one").symlink_to("./" * 2040)
+    layers_of(tree)
+    (tree / "lib" / "two").symlink_to("./" * 2040 + "one")
+    with pytest.raises(UnsafeTreeError, match="lib/two links to"):
+        layers_of(tree)
 
 
 def test_links_that_lead_in_circles_are_kept_as_links(tree: Path) -> None:
@@ -247,11 +262,17 @@ def test_links_that_lead_in_circles_are_kept_as_links(tree: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_record_of_nonsense_harms_nobody(tree: Path) -> None:
-    record = tree / SITE / "ray-2.54.0.dist-info" / "RECORD"
-    record.write_bytes(
-        b'"unclosed,\xff\0,,\n/etc/passwd,,99999999999999999999999\n../../../../../x,a,-1\n,,\n\r\x0b"ray/__init__.py'
-    )
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b'"unclosed,\xff\0,,\n/etc/passwd,,99999999999999999999999\n../../../../../x,a,-1\n,,\n\r\x0b"ray/__init__.py',
+        b"x" * 200_000 + b"\nray/__init__.py,,\n",  # longer than csv takes
+        b"a\rb\rc,,\n",
+    ],
+    ids=range(3),
+)
+def test_a_record_of_nonsense_harms_nobody(tree: Path, nonsense: bytes) -> None:
+    (tree / SITE / "ray-2.54.0.dist-info" / "RECORD").write_bytes(nonsense)
     found = layers_of(tree)
     assert f"{BELOW}/{SITE}/ray/__init__.py" in {path for layer in found.values() for path in members(layer)}
 

@@ -27,12 +27,13 @@ PREFIX = PurePosixPath("/opt/moorage/environment")
 _CHUNK = 1 << 20
 _BLOCK = tarfile.BLOCKSIZE
 _LARGEST_SETTINGS = 1 << 20  # bytes of pyvenv.cfg
-_LARGEST_RECORD = 64 << 20
-_MOST_RECORDS = 20_000
-# Level 3, its numbers written out: what a level stands for may change with the library. One thread, on every machine.
+_LARGEST_RECORD, _LARGEST_RECORDS = 16 << 20, 64 << 20  # bytes of one RECORD, and of all; ray's has some 2 MB
+# Level 3, its numbers written out: what a level stands for may change with the library. From one thread on, how many there are
+# changes no byte: what is compressed is cut into jobs of one size.
 _PARAMETERS = {
     "window_log": 21, "chain_log": 16, "hash_log": 17, "search_log": 1, "min_match": 5, "target_length": 0,
-    "strategy": zstandard.STRATEGY_DFAST, "write_content_size": 0, "write_checksum": 1, "threads": 0,
+    "strategy": zstandard.STRATEGY_DFAST, "write_content_size": 0, "write_checksum": 1,
+    "threads": 2, "job_size": 4 << 20, "overlap_log": 6,
 }  # fmt: skip
 
 
@@ -76,14 +77,14 @@ def write_layers(
                 _write(entry, writers[split.part(entry.path)])
             check_links(links, prefix=prefix, interpreter=interpreter)
             if alias is not None and alias != prefix:
-                writers[Part.REST].add_link(alias, str(prefix))
+                writers[Part.REST].add_link(str(alias), str(prefix))
             return tuple(layer for writer in writers.values() if (layer := writer.finish()) is not None)
     except OSError as error:
         raise BuildError(f"The layers can't be written: {error}. An admin has to look at the disk.") from error
 
 
 def _write(entry: Entry, writer: "_LayerWriter") -> None:
-    place = writer.prefix / entry.path
+    place = f"{writer.prefix}/{entry.path}"
     if entry.kind is Kind.LINK:
         writer.add_link(place, entry.target)
     elif entry.content is not None:
@@ -96,17 +97,17 @@ def _write(entry: Entry, writer: "_LayerWriter") -> None:
 
 def _distributions(tree: Path) -> Iterator[Distribution]:
     """What the .dist-info folders say. One whose RECORD is missing or of another kind has its files in the rest."""
-    count = 0
+    left = _LARGEST_RECORDS
     with _readable():
         for below, inner, others, descriptor in folders.walk(tree):
             depth = below.count("/") + 1 if below else 0
             inner[:] = [name for name in inner if _may_hold_records(depth, name)]
             if depth == 4 and "RECORD" in others:
-                count += 1
-                if count > _MOST_RECORDS:
-                    raise UnsafeTreeError("The environment has too many packages. Ask for fewer.")
                 with open_file("RECORD", descriptor) as file:
-                    record = file.read(_LARGEST_RECORD)
+                    record = file.read(_LARGEST_RECORD + 1)
+                left -= len(record)
+                if len(record) > _LARGEST_RECORD or left < 0:
+                    raise UnsafeTreeError(f"{shown(below)} lists too many files. Remove the package.")
                 yield parse_record(below, record)
 
 
@@ -135,7 +136,7 @@ class _LayerWriter:
         self.part = part
         self.prefix = prefix
         self._path = into / f"{part.value}.tar.zst"
-        self._folders: set[PurePosixPath] = set()
+        self._folders = {""}  # the image's root is there
         self._pending = bytearray()
         self._tar, self._packed = hashlib.sha256(), hashlib.sha256()
         self._unpacked, self._entries = 0, 0
@@ -153,21 +154,23 @@ class _LayerWriter:
         if kind is not None or not self._finished:
             self._path.unlink(missing_ok=True)
 
-    def add_folder(self, place: PurePosixPath) -> None:
-        """Once; those that it lies in come before it, and are ours: root's, for all to read."""
-        if place in self._folders or place == PurePosixPath("/"):
-            return
-        self.add_folder(place.parent)
-        self._folders.add(place)
-        self._header(place, tarfile.DIRTYPE, executable=True)
+    def add_folder(self, place: str) -> None:
+        """Once, by its absolute path; those that it lies in come before it."""
+        missing = []
+        while place not in self._folders:
+            missing.append(place)
+            place = place.rpartition("/")[0]
+        for folder in reversed(missing):
+            self._folders.add(folder)
+            self._header(folder, tarfile.DIRTYPE, executable=True)
 
-    def add_link(self, place: PurePosixPath, target: str) -> None:
-        self.add_folder(place.parent)
+    def add_link(self, place: str, target: str) -> None:
+        self.add_folder(place.rpartition("/")[0])
         self._header(place, tarfile.SYMTYPE, target=target, executable=True)
 
-    def add_file(self, place: PurePosixPath, entry: Entry) -> None:
+    def add_file(self, place: str, entry: Entry) -> None:
         assert entry.content is not None
-        self.add_folder(place.parent)
+        self.add_folder(place.rpartition("/")[0])
         self._header(place, tarfile.REGTYPE, size=entry.size, executable=entry.executable)
         self._copy(entry.content, entry.size, entry.path)
         self._feed(b"\0" * (-entry.size % _BLOCK))
@@ -186,9 +189,9 @@ class _LayerWriter:
             diff_id=f"sha256:{self._tar.hexdigest()}", unpacked=self._unpacked, entries=self._entries, path=self._path,
         )  # fmt: skip
 
-    def _header(self, place: PurePosixPath, kind: bytes, *, executable: bool, size: int = 0, target: str = "") -> None:
+    def _header(self, place: str, kind: bytes, *, executable: bool, size: int = 0, target: str = "") -> None:
         """The GNU form: names are bytes there, UTF-8 or not. Owner root, time 0."""
-        member = tarfile.TarInfo(str(place.relative_to("/")))
+        member = tarfile.TarInfo(place.removeprefix("/"))
         member.type, member.size, member.linkname = kind, size, target
         member.mode = 0o777 if kind == tarfile.SYMTYPE else 0o755 if executable else 0o644
         self._entries += 1

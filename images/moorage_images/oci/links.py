@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from moorage_images.errors import UnsafeTreeError
 from moorage_images.oci.tree import shown
 
-_MOST_STEPS = 40  # as the kernel's: what takes more leads nowhere
+_MOST_STEPS = 40  # from link to link, as the kernel's: what takes more leads nowhere
+_MOST_PARTS = 4000  # of all the paths on the way; an honest link has ten
 _PYTHON = re.compile(r"python[0-9.]*", re.ASCII)
 
 
@@ -44,11 +45,17 @@ def _is_interpreter(path: str, interpreter: PurePosixPath) -> bool:
 
 
 def _end(path: str, links: Mapping[str, str], prefix: PurePosixPath) -> str | None:
-    """The first place outside the tree that the path leads to; None when it stays inside, or leads nowhere."""
+    """The first place outside the tree that the path leads to; None when it stays inside, or leads nowhere.
+
+    What takes too long to tell counts as outside.
+    """
     here: list[str] = []
     waiting = path.split("/")[::-1]
-    steps = 0
+    steps, parts = 0, 0
     while waiting:
+        parts += 1
+        if parts > _MOST_PARTS:
+            return "/"
         part = waiting.pop()
         if part in ("", "."):
             continue

@@ -22,6 +22,7 @@ class TreeBounds:
     """`size` in bytes, as the files say it, holes included: a sparse file is written out in full."""
 
     entries: int = 500_000
+    links: int = 20_000  # an environment has some ten; all are remembered
     size: int = 64 * GIB
     longest_path: int = 2000  # bytes, below the tree; the rest of the 4096 is for where it lies
 
@@ -49,7 +50,7 @@ def entries(tree: Path, bounds: TreeBounds) -> Iterator[Entry]:
 
     Raises UnsafeTreeError for what can't be part of an image, and where a bound is passed; BuildError for what can't be read.
     """
-    count, size = 0, 0
+    count, links, size = 0, 0, 0
     try:
         for below, inner, others, descriptor in folders.walk(tree):
             if below and not inner and not others:
@@ -64,6 +65,11 @@ def entries(tree: Path, bounds: TreeBounds) -> Iterator[Entry]:
                 _check_name(path, name, bounds)
                 with _entry(path, name, descriptor) as opened:
                     size += opened.entry.size
+                    links += opened.entry.kind is Kind.LINK
+                    if links > bounds.links:
+                        raise UnsafeTreeError(
+                            f"The environment has more than {bounds.links} links. Ask for fewer packages."
+                        )
                     if size > bounds.size:
                         raise UnsafeTreeError(
                             f"The environment takes more than {bounds.size / GIB:.3g} GiB. Ask for fewer packages."
