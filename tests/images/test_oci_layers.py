@@ -139,6 +139,11 @@ def _other_python(tree: Path) -> None:
     (tree / "bin" / "python").symlink_to("/usr/bin/perl")
 
 
+def _python_elsewhere(tree: Path) -> None:
+    (tree / "bin" / "python").unlink()
+    (tree / "bin" / "python").symlink_to("/home/someone/python3")
+
+
 def _no_python(tree: Path) -> None:
     (tree / "bin" / "python").unlink()
     (tree / "bin" / "python").write_text("#!/bin/sh\n")
@@ -200,8 +205,8 @@ def _whiteout_folder(tree: Path) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [_outside, _outside_by_steps, _beside_python, _other_python, _no_python, _other_home, _home_by_link, _pipe, _pipe_as_record,
-     _link_as_record, _endless_record, _socket, _sparse, _sparse_settings, _deep, _whiteout, _whiteout_folder],
+    [_outside, _outside_by_steps, _beside_python, _other_python, _python_elsewhere, _no_python, _other_home, _home_by_link, _pipe,
+     _pipe_as_record, _link_as_record, _endless_record, _socket, _sparse, _sparse_settings, _deep, _whiteout, _whiteout_folder],
 )  # fmt: skip
 def test_what_can_do_harm_is_refused_and_leaves_no_layer(tree: Path, harm: Callable[[Path], None]) -> None:
     harm(tree)

@@ -133,7 +133,7 @@ def test_of_several_architectures_the_wanted_one_is_chosen(registry: Registry, o
     manifests = [
         {"mediaType": MANIFEST, "digest": one.digest, "size": size, "platform": {"os": system, "architecture": name}}
         for one, system, name, size in (
-            (ours, "unknown", "unknown", 1), (other, "linux", "arm64", 1), (ours, "linux", "amd64", 1)
+            (other, "windows", "amd64", 1), (other, "linux", "arm64", 1), (ours, "linux", "amd64", 1)
         )
     ]  # fmt: skip
     index = encoded({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
