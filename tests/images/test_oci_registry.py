@@ -147,6 +147,11 @@ def test_of_several_architectures_the_wanted_one_is_chosen(registry: Registry, o
         registry.image(ours, "arm64")
 
 
+def test_a_digest_is_found_where_the_registry_does_not_say_it() -> None:
+    registry = answering(httpx.MockTransport(lambda _request: httpx.Response(200, content=b"{}")))
+    assert registry.digest(Reference("r.test", "x", "1")) == digest_of(b"{}")
+
+
 def test_tags_are_listed_over_several_pages(open_registry: RunningRegistry) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params.get("last", "0"))

@@ -20,6 +20,7 @@ from moorage_images.oci.image import (
     choose,
     decoded,
     digest_of,
+    is_digest,
     not_an_image,
     parse_descriptor,
     parse_diff_ids,
@@ -43,8 +44,21 @@ class Registry:
 
     def digest(self, reference: Reference) -> str | None:
         """Of the manifest that the reference means, an index too; None when there is none."""
+        url = self._manifest_url(reference, reference.version)
         try:
-            return digest_of(self._manifest(reference)[0])
+            answer = self._connection.again(
+                lambda: self._connection.send(
+                    "HEAD",
+                    reference.host,
+                    url,
+                    scopes=[_pull(reference)],
+                    accept=[200],
+                    what=reference,
+                    headers=_ACCEPT,
+                )
+            )
+            said = answer.headers.get("docker-content-digest", "")
+            return said if is_digest(said) else digest_of(self._manifest(reference)[0])  # it need not be said
         except ImageNotFoundError:
             return None
 
@@ -120,7 +134,7 @@ class Registry:
     def put_manifest(self, reference: Reference, body: bytes) -> Reference:
         """The image by its digest. Under the reference's tag too, if it has one. Raises BlobLostError when a part of it is not there."""
         digest = digest_of(body)
-        url = self._connection.url(reference.host, f"{reference.repository}/manifests/{reference.tag or digest}")
+        url = self._manifest_url(reference, reference.tag or digest)
         self._connection.again(
             lambda: self._connection.send(
                 "PUT",
@@ -161,7 +175,7 @@ class Registry:
     def delete(self, reference: Reference) -> bool:
         """Takes an image, named by digest, out of the repository, with all its tags; False when it was gone already."""
         assert reference.digest, "a tag may mean another image by now"
-        url = self._connection.url(reference.host, f"{reference.repository}/manifests/{reference.digest}")
+        url = self._manifest_url(reference, reference.digest)
         answer = self._connection.again(
             lambda: self._connection.send(
                 "DELETE",
@@ -180,7 +194,7 @@ class Registry:
         return answer.status != 404
 
     def _manifest(self, reference: Reference) -> tuple[bytes, dict[str, Any]]:
-        url = self._connection.url(reference.host, f"{reference.repository}/manifests/{reference.version}")
+        url = self._manifest_url(reference, reference.version)
         body = self._connection.again(
             lambda: self._connection.send(
                 "GET", reference.host, url, scopes=[_pull(reference)], accept=[200], what=reference, headers=_ACCEPT
@@ -231,6 +245,9 @@ class Registry:
             "PUT", where.host, session.copy_merge_params({"digest": digest}), scopes=[_pull_push(where)], accept=[201],
             what=f"{digest} in {where}", headers=headers, content=content,
         )  # fmt: skip
+
+    def _manifest_url(self, where: Reference, version: str) -> httpx.URL:
+        return self._connection.url(where.host, f"{where.repository}/manifests/{version}")
 
     def _blob_url(self, where: Reference, digest: str) -> httpx.URL:
         return self._connection.url(where.host, f"{where.repository}/blobs/{digest}")
