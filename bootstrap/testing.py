@@ -20,7 +20,12 @@ PR_SET_CHILD_SUBREAPER = 36
 VENV = ROOT / ".venv"
 LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "postgresql": ("postgresql",), "nftables": ("nftables",)}
+PACKAGES = {
+    "chromium": ("chromium", "fonts-dejavu-core"),
+    "docker-registry": ("docker-registry",),
+    "nftables": ("nftables",),
+    "postgresql": ("postgresql",),
+}
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"]  # by the groups of tests/side_by_side.py
 CHECKS = {
     "ruff": ("ruff", "check", "."),
@@ -118,12 +123,14 @@ def _environment(places: Places, uv: Path, interpreter: Interpreter) -> None:
 
 
 def _programs() -> None:
-    """Chromium, which the story needs, PostgreSQL, on which the service's tests run beside SQLite, and as root nft."""
+    """Chromium, for the story, PostgreSQL, on which the service's tests run beside SQLite, a registry of images, and as root nft."""
     missing = []
     if not any(shutil.which(name) for name in BROWSERS):
         missing.append("chromium")
     if not (any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("initdb")):
         missing.append("postgresql")
+    if shutil.which("docker-registry") is None:
+        missing.append("docker-registry")
     if os.geteuid() == 0 and shutil.which("nft") is None:
         missing.append("nftables")
     if not missing:
