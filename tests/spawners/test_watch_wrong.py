@@ -192,7 +192,8 @@ async def test_a_listener_that_fails_spoils_nothing(caplog: pytest.LogCaptureFix
         raise RuntimeError("not today")
 
     kubernetes = FakeKubernetes()
-    async with serving(kubernetes) as api, Watcher([Resource(api, "pods")], timing=QUICK, on_change=fail) as watcher:
+    async with serving(kubernetes) as api, Watcher([Resource(api, "pods")], timing=QUICK) as watcher:
+        watcher.listen(fail)
         kubernetes.put("nb-1")
         kubernetes.put("nb-2")
         async with asyncio.timeout(WITHIN):

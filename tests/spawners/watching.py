@@ -45,8 +45,9 @@ async def watching(
     timing: Timing = QUICK,
     namespaces: tuple[str | None, ...] = (None,),
     following: bool = True,
+    prepare: Callable[[Watcher], object] = lambda _watcher: None,
 ) -> AsyncIterator[Scene]:
-    """`following`: it begins when the watcher has listed all and hears of every change from now on."""
+    """`following`: it begins when the watcher has listed all and hears of every change from now on. `prepare`: before it starts."""
     kubernetes = kubernetes or FakeKubernetes()
     heard: list[tuple[str, str]] = []
 
@@ -55,7 +56,10 @@ async def watching(
 
     async with serving(kubernetes) as api:
         resources = [Resource(api, "pods", namespace=each, labels=OURS) for each in namespaces]
-        async with Watcher(resources, timing=timing, on_change=hear) as watcher:
+        watcher = Watcher(resources, timing=timing)
+        watcher.listen(hear)
+        prepare(watcher)
+        async with watcher:
             scene = Scene(kubernetes, watcher, heard)
             if following:
                 await scene.until(lambda: kubernetes.streams == len(resources))

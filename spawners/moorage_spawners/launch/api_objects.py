@@ -6,14 +6,15 @@ Every failure is one of two: `Expired` (the server has forgotten the version tha
 
 import json
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
 
-Object = Mapping[str, Any]
+from moorage_spawners.launch.types import Object
+
 PAGE = 500  # objects in one answer
 CONNECT_S = 10.0
 GONE = 410

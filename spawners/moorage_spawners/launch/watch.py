@@ -6,6 +6,7 @@ is gone is said only by a complete list or by the stream of the present cycle, n
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import math
 import random
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from moorage_spawners.launch.api_objects import Expired, Listing, Object, Resource, Sent, Unanswered
+from moorage_spawners.launch.api_objects import Expired, Listing, Resource, Sent, Unanswered
+from moorage_spawners.launch.types import Object
 
 T = TypeVar("T")
 Key = tuple[str, str]  # namespace, name
@@ -46,24 +48,18 @@ class Change:
     object: Object
 
 
-def _nothing(_change: Change) -> None:
-    pass
-
-
 class Watcher:
-    """Keeps the picture of one or more resources, in one task: start it with `async with`. `on_change` is called in that task."""
+    """Keeps the picture of one or more resources, in one task: start it with `async with`."""
 
-    def __init__(
-        self,
-        resources: Sequence[Resource],
-        *,
-        timing: Timing | None = None,
-        on_change: Callable[[Change], None] = _nothing,
-    ) -> None:
-        self._on_change = on_change
+    def __init__(self, resources: Sequence[Resource], *, timing: Timing | None = None) -> None:
+        self._listeners: list[Callable[[Change], None]] = []
         self._scopes = [_Scope(resource, timing or Timing(), self._tell) for resource in resources]
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    def listen(self, to: Callable[[Change], None]) -> None:
+        """`to` is called in the watcher's task, for every change from now on; before the start, so that it hears of all."""
+        self._listeners.append(to)
 
     async def __aenter__(self) -> "Watcher":
         self._task = asyncio.create_task(self._run())
@@ -123,9 +119,9 @@ class Watcher:
     def _tell(self, changes: Sequence[Change]) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
-        for change in changes:
+        for change, listener in itertools.product(changes, self._listeners):
             try:
-                self._on_change(change)
+                listener(change)
             except Exception:  # the picture stays right, whatever a listener makes of it
                 log.exception("A change of %s was not taken in", change.object["metadata"].get("name"))
 

@@ -7,7 +7,6 @@ follows Kubernetes 1.36 and what earlier versions and containerd say in its plac
 from collections.abc import Sequence
 from datetime import datetime
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.endings import ended
 from moorage_spawners.launch.reasons.images import image
 from moorage_spawners.launch.reasons.reading import oldest_first
@@ -16,6 +15,7 @@ from moorage_spawners.launch.reasons.refusals import refused
 from moorage_spawners.launch.reasons.scheduling import scheduling
 from moorage_spawners.launch.reasons.starting import starting
 from moorage_spawners.launch.reasons.volumes import volume
+from moorage_spawners.launch.types import Object
 
 __all__ = ["Reason", "explain", "refused"]
 

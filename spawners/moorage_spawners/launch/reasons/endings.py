@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.reading import condition, has, last, states, status, text
 from moorage_spawners.launch.reasons.reason import AGAIN, Reason
 from moorage_spawners.launch.reasons.starting import program_missing
 from moorage_spawners.launch.reasons.volumes import FULL, full
+from moorage_spawners.launch.types import Object
 
 LONGEST_LINE = 300
+UNSEEN = "ContainerStatusUnknown"  # the exit code beside it is made up
 STARTED_WRONG = ("StartError", "ContainerCannotRun")
 REFUSED_BY_MACHINE = (
     "OutOf",
@@ -93,6 +94,8 @@ def _exit(found: Object, events: Sequence[Object]) -> Reason:
             "It used more memory than its size allows and was ended.",
             "Start it again with more memory.",
         )
+    if found.get("reason") == UNSEEN:
+        return Reason("pod.ended_unseen", "It ended while its machine could not be asked how.", AGAIN)
     if found.get("reason") in STARTED_WRONG:
         return program_missing()
     if has(said, *FULL):

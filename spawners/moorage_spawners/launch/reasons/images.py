@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.reading import has, last, states, text, when
 from moorage_spawners.launch.reasons.reason import ADMIN, Reason
+from moorage_spawners.launch.types import Object
 
 FAILED = {
     "ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed", "ImageInspectError", "ErrImageNeverPull",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from moorage_spawners.launch.api_objects import Object
+from moorage_spawners.launch.types import Object
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 

@@ -7,9 +7,9 @@ whatever comes later in that order was nearer to a start, and is what is worth t
 import re
 from collections.abc import Sequence
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.reading import condition, has, last, text
 from moorage_spawners.launch.reasons.reason import ADMIN, WAIT, Reason
+from moorage_spawners.launch.types import Object
 
 _SHORT = re.compile(r"([0-9]+) Insufficient ([^\s,]+?)(?=[,.]?(?:\s|$))")
 _RESOURCES = {"memory": "memory", "cpu": "cores", "ephemeral-storage": "disk space"}

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.reading import condition, has, last, states, text
 from moorage_spawners.launch.reasons.reason import ADMIN, AGAIN, Reason
+from moorage_spawners.launch.types import Object
 
 
 def starting(pod: Object, events: Sequence[Object]) -> Reason | None:

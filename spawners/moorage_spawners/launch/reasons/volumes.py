@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from moorage_spawners.launch.api_objects import Object
 from moorage_spawners.launch.reasons.reading import has, last, states, text
 from moorage_spawners.launch.reasons.reason import Reason
+from moorage_spawners.launch.types import Object
 
 FAILED = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 LATER = ("SuccessfulAttachVolume", "Pulling", "Pulled", "Created", "Started")  # the storage had come by then
