@@ -32,6 +32,7 @@ class FakeKubernetes:
     """`failing`: the status every request gets. `silent`: connections stay open, and nothing comes (a half-open network).
 
     `pages`: objects in one answer at most. `piecewise`: streams come in pieces of so many bytes. `ending`: a stream ends at once.
+    What is made or ended through the API is the cluster's at once; kubelets there are none, so an end is asked for in `ended`.
     """
 
     kind: str = "pods"
@@ -41,8 +42,14 @@ class FakeKubernetes:
     pages: int = 500
     piecewise: int = 0
     ending: bool = False
+    refusals: list[tuple[int, str, str]] = field(
+        default_factory=list
+    )  # status, reason, message of the next that is made
+    lost_answers: int = 0  # so many are made, and their answers never come
     port: int = 0
     version: int = 100
+    ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
+    made: list[str] = field(default_factory=list)  # paths of all other objects that were made
     requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -131,6 +138,10 @@ class FakeKubernetes:
         app = web.Application()
         app.router.add_get(f"/api/v1/{self.kind}", self._answer)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._answer)
+        app.router.add_post(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._make)
+        app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
+        app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
+        app.router.add_post("/{path:.*}", self._make_other)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -159,6 +170,41 @@ class FakeKubernetes:
         metadata = {"resourceVersion": str(self.version)} | ({"continue": str(end)} if end < len(found) else {})
         return web.json_response({"kind": "List", "metadata": metadata, "items": found[begin:end]})
 
+    async def _make(self, request: web.Request) -> web.StreamResponse:
+        body, namespace = await request.json(), request.match_info["namespace"]
+        if self.refusals:
+            return _refusal(*self.refusals.pop(0))
+        name = body["metadata"]["name"]
+        if (namespace, name) in self._objects:
+            return _refusal(409, "AlreadyExists", f'{self.kind} "{name}" already exists')
+        made = self.put(name, namespace, spec=body["spec"], metadata=body["metadata"], status={"phase": "Pending"})
+        if self.lost_answers:
+            self.lost_answers -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response(made, status=201)
+
+    async def _make_other(self, request: web.Request) -> web.StreamResponse:
+        path = f"{request.path}/{(await request.json())['metadata']['name']}"
+        if path in self.made:
+            return _refusal(409, "AlreadyExists", f"{path} already exists")
+        self.made.append(path)
+        return web.json_response({}, status=201)
+
+    async def _one(self, request: web.Request) -> web.StreamResponse:
+        found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))
+        return _refusal(404, "NotFound", "not found") if found is None else web.json_response(found)
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        name, options = request.match_info["name"], await request.json()
+        found = self._objects.get((request.match_info["namespace"], name))
+        if found is None:
+            return _refusal(404, "NotFound", "not found")
+        if options["preconditions"]["uid"] != found["metadata"]["uid"]:
+            return _refusal(409, "Conflict", "the UID in the precondition does not match")
+        self.ended.append((name, options))
+        return web.json_response(found)
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
         if since < self._forgotten:
@@ -181,6 +227,10 @@ class FakeKubernetes:
         finally:
             self._streams.remove(stream)
         return response
+
+
+def _refusal(status: int, reason: str, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "code": status, "reason": reason, "message": message}, status=status)
 
 
 def _chosen(each: Object, request: web.Request) -> bool:

@@ -121,6 +121,21 @@ class Resource:
         return response
 
 
+async def send(api: ApiClient, method: str, path: str, body: Object | None, *, within_s: float) -> tuple[int, Object]:
+    """Status and object of the server's answer. Raises Unanswered; then it may have done what was asked, or not."""
+    limits = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
+    try:
+        response = await api.call_api(
+            path, method, body=body, header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            auth_settings=["BearerToken"], _preload_content=False, _request_timeout=limits,
+        )  # fmt: skip
+        async with response:
+            found = json.loads(await response.read() or b"{}")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise Unanswered(_sentence(path, error)) from error
+    return response.status, found if isinstance(found, dict) else {}
+
+
 async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status == GONE:
         raise Expired

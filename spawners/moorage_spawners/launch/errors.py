@@ -29,3 +29,12 @@ class StaleViewError(LaunchError):
     """What Kubernetes shows was not heard of for too long to decide anything by it."""
 
     code = "launch.stale_view"
+
+
+class PodRefusedError(LaunchError):
+    """Kubernetes did not take a pod. `code` is the reason's; the text its sentence and remedy."""
+
+    def __init__(self, code: str, message: str, *, waits: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.waits = waits  # it may be taken later
