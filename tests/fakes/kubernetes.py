@@ -49,7 +49,7 @@ class FakeKubernetes:
     port: int = 0
     version: int = 100
     ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
-    made: list[str] = field(default_factory=list)  # paths of all other objects that were made
+    made: dict[str, Object] = field(default_factory=dict)  # all other objects, by path
     requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -142,6 +142,8 @@ class FakeKubernetes:
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
         app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
         app.router.add_post("/{path:.*}", self._make_other)
+        app.router.add_put("/{path:.*}", self._change_other)
+        app.router.add_patch("/{path:.*}", self._change_other)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -185,11 +187,23 @@ class FakeKubernetes:
         return web.json_response(made, status=201)
 
     async def _make_other(self, request: web.Request) -> web.StreamResponse:
-        path = f"{request.path}/{(await request.json())['metadata']['name']}"
+        body = await request.json()
+        path = f"{request.path}/{body['metadata']['name']}"
         if path in self.made:
             return _refusal(409, "AlreadyExists", f"{path} already exists")
-        self.made.append(path)
-        return web.json_response({}, status=201)
+        self.made[path] = body
+        return web.json_response(body, status=201)
+
+    async def _change_other(self, request: web.Request) -> web.StreamResponse:
+        """PUT replaces, PATCH adds to the metadata."""
+        body, before = await request.json(), self.made.get(request.path)
+        if before is None:
+            return _refusal(404, "NotFound", "not found")
+        if request.method == "PATCH":
+            assert request.content_type == "application/merge-patch+json"
+            body = {**before, "metadata": {**before["metadata"], **body["metadata"]}}
+        self.made[request.path] = body
+        return web.json_response(body)
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))

@@ -1,12 +1,13 @@
 """Pods are started and ended through the API: once each, whatever happens to the answers."""
 
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
 
 from moorage_spawners.launch.api_objects import Resource, Unanswered
-from moorage_spawners.launch.errors import LaunchError, OtherGenerationError, PodRefusedError
+from moorage_spawners.launch.errors import LaunchError, ManifestError, OtherGenerationError, PodRefusedError
 from moorage_spawners.launch.labels import OURS
 from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, objects
 from moorage_spawners.launch.pod_calls import PodCalls
@@ -95,6 +96,35 @@ async def test_a_quota_that_is_counted_by_others_at_the_same_time_is_tried_again
     assert (await scene.calls.start(SPEC))["metadata"]["name"] == NAME
 
 
+SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/nb-k3x9"
+
+
+async def test_secrets_are_given_by_reference_and_go_with_the_pod(scene: Scene) -> None:
+    made = await scene.calls.start(SPEC, {"token": "moor_canary"})
+    secret = scene.kubernetes.made[SECRET]
+    assert base64.b64decode(secret["data"]["token"]) == b"moor_canary"
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+    assert secret["metadata"]["labels"]["moorage.io/workload"] == "nb-k3x9"
+    assert "canary" not in str(made)
+
+
+async def test_a_secret_that_a_start_left_behind_is_renewed_and_one_in_use_is_not(scene: Scene) -> None:
+    scene.kubernetes.refusals = [(503, "ServiceUnavailable", "etcdserver: leader changed")]
+    with pytest.raises(Unanswered):
+        await scene.calls.start(SPEC, {"token": "first"})
+    await scene.calls.start(SPEC, {"token": "second"})
+    del scene.kubernetes.made[SECRET]["metadata"]["ownerReferences"]  # as if that call had been cut off
+    await scene.calls.start(SPEC, {"token": "third"})
+    assert scene.kubernetes.made[SECRET]["metadata"]["ownerReferences"]
+    assert base64.b64decode(scene.kubernetes.made[SECRET]["data"]["token"]) == b"second"
+
+
+async def test_a_secret_with_other_keys_than_the_pod_refers_to_is_refused(scene: Scene) -> None:
+    for wrong in ({}, {"token": "1", "more": "2"}):
+        with pytest.raises(ManifestError, match="no more and no fewer"):
+            await scene.calls.start(SPEC, wrong)
+
+
 async def test_a_server_that_is_busy_is_no_refusal(scene: Scene) -> None:
     scene.kubernetes.refusals = [(503, "ServiceUnavailable", "etcdserver: leader changed")]
     with pytest.raises(Unanswered):
@@ -120,11 +150,14 @@ async def test_who_may_no_longer_act_starts_and_ends_nothing(scene: Scene) -> No
 
     await scene.calls.start(SPEC)
     scene.calls.guard = fenced
+    another = replace(SPEC, ownership=replace(SPEC.ownership, workload_id="nb-m2p7"))
     with pytest.raises(LaunchError, match="another process"):
-        await scene.calls.start(generation(2))
+        await scene.calls.start(another, {"token": "1"})
     with pytest.raises(LaunchError, match="another process"):
         await scene.calls.stop("nb-k3x9", NAMESPACE)
     assert scene.kubernetes.ended == []
+    assert scene.kubernetes.made == {}
+    assert [each["metadata"]["name"] for each in scene.watcher.objects()] == [NAME]
 
 
 async def test_a_namespace_is_made_in_order_and_may_be_made_again(scene: Scene) -> None:
@@ -133,7 +166,7 @@ async def test_a_namespace_is_made_in_order_and_may_be_made_again(scene: Scene) 
     )
     await scene.calls.make(wanted)
     await scene.calls.make(wanted)
-    assert scene.kubernetes.made[0] == "/api/v1/namespaces/moorage-ada-x"
+    assert next(iter(scene.kubernetes.made)) == "/api/v1/namespaces/moorage-ada-x"
     assert "/apis/networking.k8s.io/v1/namespaces/moorage-ada-x/networkpolicies/deny-all" in scene.kubernetes.made
     assert (
         "/apis/rbac.authorization.k8s.io/v1/namespaces/moorage-ada-x/rolebindings/moorage-workloads"

@@ -122,11 +122,15 @@ class Resource:
 
 
 async def send(api: ApiClient, method: str, path: str, body: Object | None, *, within_s: float) -> tuple[int, Object]:
-    """Status and object of the server's answer. Raises Unanswered; then it may have done what was asked, or not."""
+    """Status and object of the server's answer; what a PATCH says is merged.
+
+    Raises Unanswered; then it may have done what was asked, or not.
+    """
+    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
     limits = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
     try:
         response = await api.call_api(
-            path, method, body=body, header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            path, method, body=body, header_params={"Accept": "application/json", "Content-Type": kind},
             auth_settings=["BearerToken"], _preload_content=False, _request_timeout=limits,
         )  # fmt: skip
         async with response:

@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -12,7 +11,7 @@ from moorage_spawners.launch.errors import OtherGenerationError, PodRefusedError
 from moorage_spawners.launch.labels import WORKLOAD, Ownership
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.pod_parts import PodSettings
-from moorage_spawners.launch.pods import PodSpec, manifest
+from moorage_spawners.launch.pods import PodSpec, manifest, secret_manifest
 from moorage_spawners.launch.reasons import refused
 from moorage_spawners.launch.types import Object
 from moorage_spawners.launch.watch import Watcher
@@ -36,18 +35,40 @@ class PodCalls:
         # Called at the last moment before anything is started or ended; raises when that is not this process's to do any more.
         self.guard: Callable[[], None] = _anyone
 
-    async def start(self, spec: PodSpec) -> Object:
+    async def start(self, spec: PodSpec, secrets: Mapping[str, str] | None = None) -> Object:
         """The pod, made now or by an earlier call for this generation; nothing is said yet of whether it runs.
 
+        `secrets`: the values of the keys that `spec.secret_env` refers to; they go into a Secret that goes with the pod.
         Raises ManifestError; OtherGenerationError when another generation is in the way; PodRefusedError with the reason;
         Unanswered when nobody knows whether it was made: call again.
         """
         body = manifest(spec, self._settings)
-        for other in await self._pods(spec.ownership.workload_id, spec.namespace):
-            _refuse_beside(other, spec)
-        self.guard()
+        secret = None if secrets is None else secret_manifest(spec, secrets)
+        pods = await self._pods(spec.ownership.workload_id, spec.namespace)
+        pod = next((each for each in pods if each["metadata"]["name"] == spec.name), None)
+        if pod is None:
+            for other in pods:
+                _refuse_beside(other, spec)
+            self.guard()
+            if secret is not None:
+                await self._keep(secret)
+            pod = await self._make_pod(spec, body)
+        self._note(pod, spec)
+        if secret is not None:
+            await self._bind(secret, pod)
+        return pod
+
+    def _note(self, pod: Object, spec: PodSpec) -> None:
+        whose, own = Ownership.of(pod["metadata"]), spec.ownership
+        if whose is None or (whose.workload_id, whose.generation) != (own.workload_id, own.generation):
+            raise OtherGenerationError(f"There is a pod {spec.name} that is not ours; an admin is to remove it.")
+        self._watcher.note(pod)
+
+    async def _make_pod(self, spec: PodSpec, body: Object) -> Object:
+        """The answer to its making, or the pod of its name that is there."""
         path = f"/api/v1/namespaces/{spec.namespace}/pods"
         for attempt in range(QUOTA_TRIES):
+            self.guard()
             status, answer = await send(self._api, "POST", path, body, within_s=WITHIN_S)
             if not (status == 409 and answer.get("reason") == "Conflict"):
                 break
@@ -56,12 +77,25 @@ class PodCalls:
             status, answer = await send(self._api, "GET", f"{path}/{spec.name}", None, within_s=WITHIN_S)
             if status == 404:
                 raise Unanswered(f"Pod {spec.name} was there and is gone; asking again.")
-            if status == 200:
-                _refuse_namesake(answer, spec)
         if status not in (200, 201):
             _raise(status, answer)
-        self._watcher.note(answer)
         return answer
+
+    async def _keep(self, secret: Object) -> None:
+        """Makes the Secret, or gives one that an earlier call left its new content."""
+        status, answer = await send(self._api, "POST", _collection(secret), secret, within_s=WITHIN_S)
+        if status == 409:
+            status, answer = await send(self._api, "PUT", _own(secret), secret, within_s=WITHIN_S)
+        if status not in (200, 201):
+            _raise(status, answer)
+
+    async def _bind(self, secret: Object, pod: Object) -> None:
+        """The Secret goes when the pod goes. Done again for a pod that is there: the call that made it may have been cut off before."""
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+        bound = {"metadata": {"ownerReferences": [owner]}}
+        status, answer = await send(self._api, "PATCH", _own(secret), bound, within_s=WITHIN_S)
+        if status not in (200, 404):
+            _raise(status, answer)
 
     async def stop(self, workload_id: str, namespace: str, *, generation: int | None = None, grace_s: int = 10) -> None:
         """Asks for the end of a workload's pods (of one generation, or all); the watcher tells when they are gone.
@@ -80,7 +114,7 @@ class PodCalls:
             if status not in (200, 202, 404, 409):
                 _raise(status, answer)
 
-    async def make(self, objects: Sequence[Mapping[str, Any]]) -> None:
+    async def make(self, objects: Sequence[Object]) -> None:
         """Makes what a namespace holds, in order; what is there already stays as it is. Raises PodRefusedError, Unanswered."""
         for each in objects:
             self.guard()
@@ -114,15 +148,6 @@ def _refuse_beside(other: Object, spec: PodSpec) -> None:
         )
 
 
-def _refuse_namesake(found: Object, spec: PodSpec) -> None:
-    whose = Ownership.of(found["metadata"])
-    if whose is None or (whose.workload_id, whose.generation) != (
-        spec.ownership.workload_id,
-        spec.ownership.generation,
-    ):
-        raise OtherGenerationError(f"There is a pod {spec.name} that is not ours; an admin is to remove it.")
-
-
 def _raise(status: int, answer: Object) -> None:
     reason = refused(status, str(answer.get("message") or ""))
     if status in (429, 500, 502, 503, 504):
@@ -136,7 +161,11 @@ _GROUPS = {
 }  # fmt: skip
 
 
-def _collection(each: Mapping[str, Any]) -> str:
+def _own(each: Object) -> str:
+    return f"{_collection(each)}/{each['metadata']['name']}"
+
+
+def _collection(each: Object) -> str:
     """Where objects of this kind are made."""
     version, namespace = each["apiVersion"], each["metadata"].get("namespace")
     group = f"/apis/{version}" if "/" in version else f"/api/{version}"

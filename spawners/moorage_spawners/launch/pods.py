@@ -3,6 +3,7 @@
 It passes the Pod Security level "restricted": no root, no capabilities, a read-only root filesystem, no token of the cluster.
 """
 
+import base64
 import posixpath
 import re
 from collections.abc import Mapping
@@ -109,6 +110,20 @@ def manifest(spec: PodSpec, settings: PodSettings) -> dict[str, Any]:
         "annotations": spec.ownership.annotations(),
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+
+
+def secret_manifest(spec: PodSpec, values: Mapping[str, str]) -> dict[str, Any]:
+    """The Secret that the pod's `secret_env` refers to: key -> value. Raises ManifestError when a key is missing, or is no use."""
+    if spec.secret_name is None or set(values) != set(spec.secret_env.values()):
+        raise ManifestError("The keys of a Secret are to be those that its pod refers to, no more and no fewer.")
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in sorted(values.items())}
+    metadata = {
+        "name": pod_parts.volume_name(spec.secret_name, "The Secret"),
+        "namespace": spec.namespace,
+        "labels": spec.ownership.labels(),
+        "annotations": spec.ownership.annotations(),
+    }
+    return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data}
 
 
 def _container(spec: PodSpec, settings: PodSettings, mounts: list[dict[str, Any]]) -> dict[str, Any]:
