@@ -54,6 +54,7 @@ class FakeKubernetes:
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     _history: list[tuple[int, Object]] = field(default_factory=list)
+    _snapshots: list[tuple[int, list[Object]]] = field(default_factory=list)
     _forgotten: int = 0  # streams from before this version get 410
     _streams: list[_Stream] = field(default_factory=list)
     _runner: web.AppRunner | None = None
@@ -85,6 +86,13 @@ class FakeKubernetes:
         self._history.append((self.version, event))
         if not self.silent:
             self.say(event)
+
+    def objects(self) -> list[Object]:
+        return list(self._objects.values())
+
+    def history(self) -> list[Object]:
+        """Every event there was, oldest first."""
+        return [event for _, event in self._history]
 
     # What goes wrong with it
 
@@ -166,10 +174,15 @@ class FakeKubernetes:
     def _list(self, request: web.Request) -> web.Response:
         if self.answers:
             return web.json_response(self.answers.pop(0))
-        found = [each for _, each in sorted(self._objects.items()) if _chosen(each, request)]
-        begin = int(request.query.get("continue", 0))
+        token = request.query.get("continue")
+        if token is None:  # all pages show what there was at the first
+            found = [each for _, each in sorted(self._objects.items()) if _chosen(each, request)]
+            token = f"{len(self._snapshots)}:0"
+            self._snapshots.append((self.version, copy.deepcopy(found)))
+        number, begin = map(int, token.split(":"))
+        version, found = self._snapshots[number]
         end = begin + min(self.pages, int(request.query["limit"]))
-        metadata = {"resourceVersion": str(self.version)} | ({"continue": str(end)} if end < len(found) else {})
+        metadata = {"resourceVersion": str(version)} | ({"continue": f"{number}:{end}"} if end < len(found) else {})
         return web.json_response({"kind": "List", "metadata": metadata, "items": found[begin:end]})
 
     async def _make(self, request: web.Request) -> web.StreamResponse:

@@ -68,8 +68,7 @@ class Watcher:
     async def __aexit__(self, *_error: object) -> None:
         assert self._task is not None
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
