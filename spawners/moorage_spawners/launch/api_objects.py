@@ -17,6 +17,7 @@ from moorage_spawners.launch.types import Object
 
 PAGE = 500  # objects in one answer
 CONNECT_S = 10.0
+SLACK = 1.05  # a server that keeps a stream for longer than it was asked to is left
 GONE = 410
 LONGEST_REPLY = 300  # characters of a server's message that are kept
 
@@ -97,7 +98,7 @@ class Resource:
             ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version),
             ("timeoutSeconds", str(max(1, math.ceil(lasts_s)))),
         ]  # fmt: skip
-        timeout = aiohttp.ClientTimeout(total=lasts_s + CONNECT_S, sock_connect=CONNECT_S, sock_read=silence_s)
+        timeout = aiohttp.ClientTimeout(total=lasts_s * SLACK, sock_connect=CONNECT_S, sock_read=silence_s)
         try:
             async with await self._get(query, timeout) as response:
                 await _check(response)
