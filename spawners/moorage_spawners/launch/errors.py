@@ -1,4 +1,4 @@
-"""What can go wrong before a workload's process exists."""
+"""What can go wrong when a workload is started, and when it is looked at."""
 
 
 class LaunchError(Exception):
@@ -17,3 +17,24 @@ class WallError(LaunchError):
     """Ports can't be kept for their owner; the text says why."""
 
     code = "launch.port_wall"
+
+
+class ManifestError(LaunchError):
+    """What was asked for can't be said in a manifest; the text names it and the remedy."""
+
+    code = "launch.manifest"
+
+
+class StaleViewError(LaunchError):
+    """What Kubernetes shows was not heard of for too long to decide anything by it."""
+
+    code = "launch.stale_view"
+
+
+class PodRefusedError(LaunchError):
+    """Kubernetes did not take a pod. `code` is the reason's; the text its sentence and remedy."""
+
+    def __init__(self, code: str, message: str, *, waits: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.waits = waits  # it may be taken later

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from moorage.wire.workloads import Size
 
+Object = Mapping[str, Any]  # of the Kubernetes API, as JSON
 ProcessState = Literal["starting", "running", "exited", "lost"]
 
 
@@ -50,7 +51,7 @@ class Observation:
     `exited`: it and everything it started are gone, for certain. `lost`: its shim was killed and something of it still
     lives; `stop` ends that. An `exited` one with neither `exit_code` nor `signal` ended unseen or never started:
     `message` says so, and `machine_restarted` whether that is why. `out_of_memory`: so many processes of it the kernel
-    killed for want of memory, maybe not the first one.
+    killed for want of memory, maybe not the first one. `reason`: the stable code of what `message` says, where there is one.
     """
 
     workload_id: str
@@ -66,6 +67,7 @@ class Observation:
     machine_restarted: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None
+    reason: str | None = None
 
     @property
     def gone(self) -> bool:

@@ -1,0 +1,285 @@
+"""The API server of a cluster, over real HTTP: lists in pages, streams with bookmarks, versions, and everything that goes wrong with them.
+
+It keeps pods (and events) as a cluster would, and a history from which a stream goes on. Faults are switched on by its fields and methods.
+"""
+
+import asyncio
+import copy
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from kubernetes_asyncio.client import ApiClient, Configuration
+
+Object = dict[str, Any]
+
+
+@dataclass(eq=False)
+class _Stream:
+    request: web.Request
+    lines: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
+
+    def offer(self, event: Object) -> None:
+        if _chosen(event["object"], self.request):
+            self.lines.put_nowait(json.dumps(event).encode() + b"\n")
+
+
+@dataclass
+class FakeKubernetes:
+    """`failing`: the status every request gets. `silent`: connections stay open, and nothing comes (a half-open network).
+
+    `pages`: objects in one answer at most. `piecewise`: streams come in pieces of so many bytes. `ending`: a stream ends at once.
+    What is made or ended through the API is the cluster's at once; kubelets there are none, so an end is asked for in `ended`.
+    """
+
+    kind: str = "pods"
+    failing: int | None = None
+    retry_after: int | None = None
+    silent: bool = False
+    pages: int = 500
+    piecewise: int = 0
+    ending: bool = False
+    refusals: list[tuple[int, str, str]] = field(
+        default_factory=list
+    )  # status, reason, message of the next that is made
+    lost_answers: int = 0  # so many are made, and their answers never come
+    port: int = 0
+    version: int = 100
+    ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
+    made: dict[str, Object] = field(default_factory=dict)  # all other objects, by path
+    requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
+    answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
+    _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
+    _history: list[tuple[int, Object]] = field(default_factory=list)
+    _snapshots: list[tuple[int, list[Object]]] = field(default_factory=list)
+    _forgotten: int = 0  # streams from before this version get 410
+    _streams: list[_Stream] = field(default_factory=list)
+    _runner: web.AppRunner | None = None
+
+    # What happens in the cluster
+
+    def put(self, name: str, namespace: str = "moorage-ada", *, uid: str | None = None, **parts: Any) -> Object:
+        """Makes or changes an object; `parts` are its top-level fields. Returns it as the server answers it."""
+        key = namespace, name
+        before = self._objects.get(key)
+        self.version += 1
+        own = uid or (before["metadata"]["uid"] if before else f"uid-{self.version}")
+        metadata: dict[str, Any] = {"labels": {"app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": name}}
+        metadata.update(parts.pop("metadata", {}))
+        metadata.update(namespace=namespace, name=name, uid=own, resourceVersion=str(self.version))
+        made = {**(before or {}), **parts, "metadata": metadata}
+        self._objects[key] = made
+        self._happened("ADDED" if before is None else "MODIFIED", made)
+        return copy.deepcopy(made)
+
+    def remove(self, name: str, namespace: str = "moorage-ada") -> None:
+        self.version += 1
+        last = copy.deepcopy(self._objects.pop((namespace, name)))
+        last["metadata"]["resourceVersion"] = str(self.version)
+        self._happened("DELETED", last)
+
+    def _happened(self, kind: str, what: Object) -> None:
+        event = {"type": kind, "object": copy.deepcopy(what)}
+        self._history.append((self.version, event))
+        if not self.silent:
+            self.say(event)
+
+    def objects(self) -> list[Object]:
+        return list(self._objects.values())
+
+    def history(self) -> list[Object]:
+        """Every event there was, oldest first."""
+        return [event for _, event in self._history]
+
+    # What goes wrong with it
+
+    def say(self, event: Object) -> None:
+        """Sends a line on every stream, whatever it says."""
+        for stream in self._streams:
+            stream.offer(event)
+
+    def bookmark(self) -> None:
+        self.version += 1
+        line = json.dumps({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self.version)}}}).encode()
+        for stream in self._streams:
+            stream.lines.put_nowait(line + b"\n")
+
+    def expire(self) -> None:
+        """Says 410 on every stream, and to those that want to go on from before now."""
+        self.version += 1
+        self._forgotten = self.version
+        gone = {
+            "kind": "Status",
+            "status": "Failure",
+            "reason": "Expired",
+            "code": 410,
+            "message": "too old resource version",
+        }
+        for stream in self._streams:
+            stream.lines.put_nowait(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
+
+    def end_streams(self) -> None:
+        for stream in self._streams:
+            stream.lines.put_nowait(None)
+
+    def reset(self) -> None:
+        """Every connection is cut, as by a network that drops it."""
+        for stream in self._streams:
+            if stream.request.transport is not None:
+                stream.request.transport.abort()
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)
+
+    async def leave(self) -> None:
+        """Nobody listens any more; what happens meanwhile is for `come_back` to show."""
+        if self._runner is not None:
+            self.reset()
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def come_back(self) -> None:
+        app = web.Application()
+        app.router.add_get(f"/api/v1/{self.kind}", self._answer)
+        app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._answer)
+        app.router.add_post(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._make)
+        app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
+        app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
+        app.router.add_post("/{path:.*}", self._make_other)
+        app.router.add_put("/{path:.*}", self._change_other)
+        app.router.add_patch("/{path:.*}", self._change_other)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        assert site._server is not None
+        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+
+    # Its answers
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        watching = "watch" in request.query
+        self.requests.append(f"watch {request.query['resourceVersion']}" if watching else "list")
+        if self.silent:
+            await asyncio.sleep(3600)
+        if self.failing is not None:
+            headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+            return web.json_response({"kind": "Status", "message": "no"}, status=self.failing, headers=headers)
+        return await self._stream(request) if watching else self._list(request)
+
+    def _list(self, request: web.Request) -> web.Response:
+        if self.answers:
+            return web.json_response(self.answers.pop(0))
+        token = request.query.get("continue")
+        if token is None:  # all pages show what there was at the first
+            found = [each for _, each in sorted(self._objects.items()) if _chosen(each, request)]
+            token = f"{len(self._snapshots)}:0"
+            self._snapshots.append((self.version, copy.deepcopy(found)))
+        number, begin = map(int, token.split(":"))
+        version, found = self._snapshots[number]
+        end = begin + min(self.pages, int(request.query["limit"]))
+        metadata = {"resourceVersion": str(version)} | ({"continue": f"{number}:{end}"} if end < len(found) else {})
+        return web.json_response({"kind": "List", "metadata": metadata, "items": found[begin:end]})
+
+    async def _make(self, request: web.Request) -> web.StreamResponse:
+        body, namespace = await request.json(), request.match_info["namespace"]
+        if self.refusals:
+            return _refusal(*self.refusals.pop(0))
+        name = body["metadata"]["name"]
+        if (namespace, name) in self._objects:
+            return _refusal(409, "AlreadyExists", f'{self.kind} "{name}" already exists')
+        made = self.put(name, namespace, spec=body["spec"], metadata=body["metadata"], status={"phase": "Pending"})
+        if self.lost_answers:
+            self.lost_answers -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response(made, status=201)
+
+    async def _make_other(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        path = f"{request.path}/{body['metadata']['name']}"
+        if path in self.made:
+            return _refusal(409, "AlreadyExists", f"{path} already exists")
+        self.made[path] = body
+        return web.json_response(body, status=201)
+
+    async def _change_other(self, request: web.Request) -> web.StreamResponse:
+        """PUT replaces, PATCH adds to the metadata."""
+        body, before = await request.json(), self.made.get(request.path)
+        if before is None:
+            return _refusal(404, "NotFound", "not found")
+        if request.method == "PATCH":
+            assert request.content_type == "application/merge-patch+json"
+            body = {**before, "metadata": {**before["metadata"], **body["metadata"]}}
+        self.made[request.path] = body
+        return web.json_response(body)
+
+    async def _one(self, request: web.Request) -> web.StreamResponse:
+        found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))
+        return _refusal(404, "NotFound", "not found") if found is None else web.json_response(found)
+
+    async def _end(self, request: web.Request) -> web.StreamResponse:
+        name, options = request.match_info["name"], await request.json()
+        found = self._objects.get((request.match_info["namespace"], name))
+        if found is None:
+            return _refusal(404, "NotFound", "not found")
+        if options["preconditions"]["uid"] != found["metadata"]["uid"]:
+            return _refusal(409, "Conflict", "the UID in the precondition does not match")
+        self.ended.append((name, options))
+        return web.json_response(found)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        since = int(request.query["resourceVersion"])
+        if since < self._forgotten:
+            return web.json_response({"kind": "Status", "code": 410, "reason": "Expired"}, status=410)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        if self.ending:
+            return response
+        stream = _Stream(request)
+        self._streams.append(stream)
+        for version, event in self._history:
+            if version > since:
+                stream.offer(event)
+        try:
+            while (line := await stream.lines.get()) is not None:
+                step = self.piecewise or len(line)
+                for begin in range(0, len(line), step):
+                    await response.write(line[begin : begin + step])
+                    await asyncio.sleep(0)
+        finally:
+            self._streams.remove(stream)
+        return response
+
+
+def _refusal(status: int, reason: str, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "code": status, "reason": reason, "message": message}, status=status)
+
+
+def _chosen(each: Object, request: web.Request) -> bool:
+    """By the namespace in the path, and the selector. What has no namespace, as an error in a stream, is for everybody."""
+    metadata = each.get("metadata", {})
+    namespace = request.match_info.get("namespace")
+    if namespace is not None and metadata.get("namespace", namespace) != namespace:
+        return False
+    labels = metadata.get("labels", {})
+    wanted = [one.partition("=") for one in request.query.get("labelSelector", "").split(",") if one]
+    return all(name in labels and (not equals or labels[name] == value) for name, equals, value in wanted)
+
+
+@asynccontextmanager
+async def serving(kubernetes: FakeKubernetes) -> AsyncIterator[ApiClient]:
+    """The cluster, and a client of it."""
+    await kubernetes.come_back()
+    configuration = Configuration()
+    configuration.host = f"http://127.0.0.1:{kubernetes.port}"
+    try:
+        async with ApiClient(configuration) as client:
+            yield client
+    finally:
+        with suppress(asyncio.CancelledError):
+            await kubernetes.leave()
