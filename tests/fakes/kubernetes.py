@@ -67,7 +67,7 @@ class FakeKubernetes:
         before = self._objects.get(key)
         self.version += 1
         own = uid or (before["metadata"]["uid"] if before else f"uid-{self.version}")
-        metadata: dict[str, Any] = {"labels": {"app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": name}}
+        metadata: dict[str, Any] = {"labels": {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/workload": name}}
         metadata.update(parts.pop("metadata", {}))
         metadata.update(namespace=namespace, name=name, uid=own, resourceVersion=str(self.version))
         made = {**(before or {}), **parts, "metadata": metadata}

@@ -11,6 +11,7 @@ import pytest
 from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
+from tests.kube.release import Release, new_release
 
 WANTED = os.environ.get("MOORAGE_KUBE", "")
 
@@ -42,3 +43,15 @@ def namespace(node: Node) -> Iterator[Namespace]:
         yield own
     finally:
         own.close()
+
+
+@pytest.fixture(scope="package")
+def release(node: Node) -> Iterator[Release]:
+    """The chart installed, and a port of this machine that leads to it."""
+    own = new_release(node)
+    try:
+        own.install()
+        with own.forwarded():
+            yield own
+    finally:
+        own.remove()

@@ -11,25 +11,13 @@ from moorage.origins import PREFIX
 from moorage_spawners.readiness import free_port
 from tests.kube.kubectl import KubectlRefused
 from tests.kube.namespace import Namespace
-from tests.kube.node import Node
-from tests.kube.release import NAME, PARTS, Release, new_release
+from tests.kube.release import NAME, PARTS, Release
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1200)  # the first test of a run builds images
 ME = f"{PREFIX}/api/v1/me"
 RESTRICTED = "pod-security.kubernetes.io/enforce"
 MANAGED = "moorage.dev/managed-by"
-
-
-@pytest.fixture(scope="module")
-def release(node: Node) -> Iterator[Release]:
-    own = new_release(node)
-    try:
-        own.install()
-        with own.forwarded():
-            yield own
-    finally:
-        own.remove()
 
 
 @pytest.fixture(scope="module")

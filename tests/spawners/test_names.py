@@ -111,7 +111,7 @@ def test_an_annotation_that_was_changed_is_not_believed() -> None:
     [
         {},
         {"app.kubernetes.io/managed-by": "Helm"},
-        {"app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": "nb-1"},
+        {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/workload": "nb-1"},
     ],
 )
 def test_what_is_not_ours_has_no_owner(labels: dict[str, str]) -> None:

@@ -10,8 +10,11 @@ from moorage_spawners.launch.errors import ManifestError
 from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, objects, pull_secret
 
 USER = UserNamespace(name="moorage-ada-x", owner="us-1 (Ada)", quota={"pods": "20", "requests.cpu": "16"})
-RELEASE = ReleaseSettings(release="tide", namespace="moorage")
-NOTEBOOK, CLUSTER = {"moorage.io/kind": "notebook"}, {"moorage.io/kind": "cluster"}
+RELEASE = ReleaseSettings(
+    release="tide", namespace="moorage", managed_by="moorage.tide", workloads_role="tide-workloads", spawner_role="tide-spawner",
+    service_account="tide-service", hub_account="tide-hub",
+)  # fmt: skip
+NOTEBOOK, CLUSTER = {"moorage.dev/kind": "notebook"}, {"moorage.dev/kind": "cluster"}
 
 
 def of(kind: str, release: ReleaseSettings = RELEASE) -> list[dict[str, Any]]:
@@ -64,12 +67,12 @@ def _in(address: Any, block: str) -> bool:
 @pytest.mark.parametrize(
     ("peer", "port", "allowed"),
     [
-        (pod("service"), 8000, True),
+        (pod("service"), 8090, True),
         (pod("service"), 5432, False),
         (pod("hub"), 8081, True),
-        (pod("hub"), 8000, False),
+        (pod("hub"), 8090, False),
         (pod("proxy"), 8001, False),
-        (pod("service", "somewhere-else"), 8000, False),
+        (pod("service", "somewhere-else"), 8090, False),
         (pod("database"), 5432, False),
         ({"namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}}, 53, True),
         ({"namespace": "kube-system", "labels": {"k8s-app": "other"}}, 53, False),
@@ -125,7 +128,7 @@ def test_a_namespace_enforces_restricted_and_says_whose_it_is() -> None:
     (made,) = of("Namespace")
     assert made["metadata"]["name"] == "moorage-ada-x"
     assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert made["metadata"]["annotations"] == {"moorage.io/owner": "us-1 (Ada)"}
+    assert made["metadata"]["annotations"] == {"moorage.dev/owner": "us-1 (Ada)"}
     assert objects(USER, RELEASE)[0] == made  # first, for the others go into it
     for each in objects(USER, RELEASE)[1:]:
         assert each["metadata"]["namespace"] == "moorage-ada-x"

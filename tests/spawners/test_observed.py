@@ -110,7 +110,7 @@ def test_what_is_said_of_one_whose_object_is_gone(last: dict[str, Any], reason: 
 
 def put(kubernetes: FakeKubernetes, made: dict[str, Any], generation: int = 1) -> dict[str, Any]:
     """As the service makes it: named and labelled after its generation."""
-    labels = {**WHOSE.labels(), "moorage.io/generation": str(generation)}
+    labels = {**WHOSE.labels(), "moorage.dev/generation": str(generation)}
     return kubernetes.put(f"nb-1-{generation}", metadata={"labels": labels}, spec=made["spec"], status=made["status"])
 
 

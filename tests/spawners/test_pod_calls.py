@@ -9,12 +9,13 @@ import pytest
 from moorage_spawners.launch.api_objects import Resource, Unanswered
 from moorage_spawners.launch.errors import LaunchError, ManifestError, OtherGenerationError, PodRefusedError
 from moorage_spawners.launch.labels import OURS
-from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, objects
+from moorage_spawners.launch.namespaces import UserNamespace, objects
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pods import PodSpec
 from moorage_spawners.launch.watch import Watcher
 from tests.fakes.kubernetes import FakeKubernetes, serving
+from tests.spawners.test_namespaces import RELEASE
 from tests.spawners.test_pods import SPEC
 from tests.spawners.watching import QUICK
 
@@ -104,7 +105,7 @@ async def test_secrets_are_given_by_reference_and_go_with_the_pod(scene: Scene) 
     secret = scene.kubernetes.made[SECRET]
     assert base64.b64decode(secret["data"]["token"]) == b"moor_canary"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
-    assert secret["metadata"]["labels"]["moorage.io/workload"] == "nb-k3x9"
+    assert secret["metadata"]["labels"]["moorage.dev/workload"] == "nb-k3x9"
     assert "canary" not in str(made)
 
 
@@ -161,15 +162,13 @@ async def test_who_may_no_longer_act_starts_and_ends_nothing(scene: Scene) -> No
 
 
 async def test_a_namespace_is_made_in_order_and_may_be_made_again(scene: Scene) -> None:
-    wanted = objects(
-        UserNamespace(name="moorage-ada-x", owner="us-1"), ReleaseSettings(release="tide", namespace="moorage")
-    )
+    wanted = objects(UserNamespace(name="moorage-ada-x", owner="us-1"), RELEASE)
     await scene.calls.make(wanted)
     await scene.calls.make(wanted)
     assert next(iter(scene.kubernetes.made)) == "/api/v1/namespaces/moorage-ada-x"
     assert "/apis/networking.k8s.io/v1/namespaces/moorage-ada-x/networkpolicies/deny-all" in scene.kubernetes.made
     assert (
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/moorage-ada-x/rolebindings/moorage-workloads"
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/moorage-ada-x/rolebindings/tide-workloads"
         in scene.kubernetes.made
     )
     assert len(scene.kubernetes.made) == len(wanted)

@@ -33,12 +33,12 @@ def container(spec: PodSpec = SPEC, settings: PodSettings = SETTINGS) -> dict[st
 def test_a_notebooks_pod_whole() -> None:
     made = manifest(SPEC, replace(SETTINGS, image_pull_secrets=("pull",), priority_classes={"notebook": "interactive"}))
     labels = {
-        "app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": "nb-k3x9", "moorage.io/generation": "2",
-        "moorage.io/kind": "notebook", "moorage.io/role": "server", "moorage.io/owner": "us-1", "moorage.io/project": "tide",
+        "app.kubernetes.io/managed-by": "moorage", "moorage.dev/workload": "nb-k3x9", "moorage.dev/generation": "2",
+        "moorage.dev/kind": "notebook", "moorage.dev/role": "server", "moorage.dev/owner": "us-1", "moorage.dev/project": "tide",
     }  # fmt: skip
     assert made["metadata"] == {
         "name": "nb-k3x9-2", "namespace": "moorage-ada-x", "labels": labels,
-        "annotations": {name: value for name, value in labels.items() if name.startswith("moorage.io/")},
+        "annotations": {name: value for name, value in labels.items() if name.startswith("moorage.dev/")},
     }  # fmt: skip
     body = made["spec"]
     assert {name: value for name, value in body.items() if name not in ("containers", "volumes", "securityContext")} == {

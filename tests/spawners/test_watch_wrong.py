@@ -119,7 +119,7 @@ async def test_a_page_that_is_no_list_is_no_empty_cluster() -> None:
         {"type": "ADDED", "object": {"metadata": {}}},
         {
             "type": "SURPRISE",
-            "object": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": ""}}},
+            "object": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/workload": ""}}},
         },
         {"type": "ERROR", "object": {"code": 500, "message": "etcdserver: leader changed", "metadata": {}}},
     ],
@@ -129,7 +129,7 @@ async def test_a_line_that_cannot_be_read_costs_a_new_list_and_no_more(line: dic
         scene.kubernetes.put("nb-1")
         await scene.shows("nb-1")
         line["object"]["metadata"].setdefault("labels", {}).update(
-            {"app.kubernetes.io/managed-by": "moorage", "moorage.io/workload": ""}
+            {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/workload": ""}
         )
         scene.kubernetes.say(line)
         await scene.until(lambda: scene.kubernetes.requests.count("list") == 2 and scene.kubernetes.streams)

@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moorage_spawners.launch.namespaces import PRIVATE_RANGES, ReleaseSettings
+from moorage_spawners.launch.pod_parts import PodSettings
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -63,6 +66,14 @@ class Builds(_Part):
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
 
 
+class GpuType(_Part):
+    """`nodeLabels`: of the machines that have this type; `resource`: what a pod asks for."""
+
+    node_labels: dict[str, str] = Field(alias="nodeLabels")
+    resource: str = "nvidia.com/gpu"
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+
+
 class KubernetesSettings(_Part):
     """`namespaces`: made by an admin beforehand; empty where the service makes one for each user."""
 
@@ -81,9 +92,28 @@ class KubernetesSettings(_Part):
     quota: dict[str, Any] = Field(default_factory=dict)
     pods: Pods
     homes: Homes
-    gpu_types: Any = None
+    gpu_types: dict[str, GpuType] = Field(default_factory=dict)
     network_policy: NetworkPolicy
     registry: Registry
     builds: Builds
     kuberay: bool = False
     dask_operator: bool = False
+
+    def release_settings(self) -> ReleaseSettings:
+        """What users' namespaces are made with."""
+        policy = self.network_policy
+        denied = [*policy.blocked_addresses, *(() if policy.private_ips else PRIVATE_RANGES)]
+        return ReleaseSettings(
+            release=self.release, namespace=self.namespace, managed_by=self.managed_by, workloads_role=self.workloads_role,
+            spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
+            world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)),
+        )  # fmt: skip
+
+    def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:
+        """What users' pods are made with."""
+        return PodSettings(
+            gpu_node_labels={name: each.node_labels for name, each in self.gpu_types.items()}, node_labels=self.pods.node_selector,
+            tolerations=tuple(self.pods.tolerations), cpu_limit="equal" if self.pods.cpu_limit == "size" else "burstable",
+            image_pull_secrets=image_pull_secrets,
+            priority_classes=dict.fromkeys(("notebook", "cluster", "run"), self.priority_class) if self.priority_class else {},
+        )  # fmt: skip

@@ -9,9 +9,10 @@ from typing import Any
 
 from moorage_spawners.launch.names import label_value
 
-PREFIX = "moorage.io/"
+PREFIX = "moorage.dev/"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "moorage"
+INSTALLATION = f"{PREFIX}managed-by"  # of namespaces: of several installations in a cluster each touches its own
 WORKLOAD, GENERATION = f"{PREFIX}workload", f"{PREFIX}generation"
 KIND, ROLE, OWNER, PROJECT = f"{PREFIX}kind", f"{PREFIX}role", f"{PREFIX}owner", f"{PREFIX}project"
 OURS = f"{MANAGED_BY}={MANAGER},{WORKLOAD}"  # the selector of all pods of workloads

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moorage_spawners.launch.errors import ManifestError
-from moorage_spawners.launch.labels import KIND, MANAGED_BY, MANAGER, OWNER
+from moorage_spawners.launch.labels import INSTALLATION, KIND, MANAGED_BY, MANAGER, OWNER
 from moorage_spawners.launch.names import is_dns_label, label_value
 
-NAME = "moorage"  # of the quota, the limit range and the bindings: one of each in a namespace
+NAME = "moorage"  # of the quota and the limit range: one of each in a namespace
 RBAC = "rbac.authorization.k8s.io"
 PULL_TYPE = "kubernetes.io/dockerconfigjson"
 # Where clouds hand a machine's own credentials to whoever asks; never reached, whatever the settings say.
@@ -24,7 +24,8 @@ EVERYWHERE = ("0.0.0.0/0", "::/0")
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSettings:
-    """The installation as users' pods may see it. `release`: of Helm, and `namespace` where it is installed.
+    """The installation as users' pods may see it. `release`: of Helm, and `namespace` where it is installed. `managed_by`: the label
+    of its namespaces, without which it may not touch them. Roles and accounts by their names.
 
     Ports are those of pods, not of services: policies are judged after a service's address was replaced. `denied_ranges`: what the
     world does not include, beside where clouds keep credentials. `dns_ranges`: for name servers that are no pods.
@@ -32,7 +33,12 @@ class ReleaseSettings:
 
     release: str
     namespace: str
-    service_port: int = 8000
+    managed_by: str
+    workloads_role: str
+    spawner_role: str
+    service_account: str
+    hub_account: str
+    service_port: int = 8090
     hub_port: int = 8081
     notebook_port: int = 8888
     dns_namespace: str = "kube-system"
@@ -59,7 +65,7 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
     """All but the Secrets. Raises ManifestError for a range that is none."""
     if not is_dns_label(user.name):
         raise ManifestError(f"{user.name!r:.80} can't name a namespace; ask namespace_name for one.")
-    made = [_namespace(user), _quota(user), _limit_range(user), *_policies(user, release), *_bindings(user, release)]
+    made = [_namespace(user, release), _quota(user), _limit_range(user), *_policies(user, release), *_bindings(user, release)]
     for each in made:
         each["metadata"].setdefault("labels", {}).update({MANAGED_BY: MANAGER, OWNER: label_value(user.owner)})
     return made
@@ -79,10 +85,11 @@ def pull_secret(user: UserNamespace, source: Mapping[str, Any]) -> dict[str, Any
     return {"apiVersion": "v1", "kind": "Secret", "type": PULL_TYPE, "metadata": metadata, "data": dict(source["data"])}
 
 
-def _namespace(user: UserNamespace) -> dict[str, Any]:
+def _namespace(user: UserNamespace, release: ReleaseSettings) -> dict[str, Any]:
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     versions = {f"pod-security.kubernetes.io/{mode}-version": "latest" for mode in ("enforce", "audit", "warn")}
-    metadata = {"name": user.name, "labels": {**levels, **versions}, "annotations": {OWNER: user.owner}}
+    labels = {**levels, **versions, INSTALLATION: release.managed_by}
+    metadata = {"name": user.name, "labels": labels, "annotations": {OWNER: user.owner}}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
@@ -160,19 +167,18 @@ def _component(release: ReleaseSettings, component: str) -> dict[str, Any]:
 def _bindings(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any]]:
     """Service and hub get their verbs here by two roles of the release, which bindings alone bring into force."""
     return [
-        _binding("workloads", "service", user, release),
-        _binding("spawner", "hub", user, release),
+        _binding(release.workloads_role, release.service_account, user, release),
+        _binding(release.spawner_role, release.hub_account, user, release),
     ]
 
 
-def _binding(role: str, component: str, user: UserNamespace, release: ReleaseSettings) -> dict[str, Any]:
-    account = {"kind": "ServiceAccount", "name": f"{release.release}-{component}", "namespace": release.namespace}
+def _binding(role: str, account: str, user: UserNamespace, release: ReleaseSettings) -> dict[str, Any]:
     return {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": f"{NAME}-{role}", "namespace": user.name},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": f"{release.release}-{role}"},
-        "subjects": [account],
+        "metadata": {"name": role, "namespace": user.name},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": release.namespace}],
     }
 
 
