@@ -19,11 +19,11 @@ from bootstrap.uv_tool import ensure_uv
 
 NAMES = {"hub": "control", "service": "control", "notebook": "server", "proxy": None}  # image -> the environment that it holds
 SOURCES = ROOT / "images" / "containers"
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+BASE = "docker.io/library/debian:bookworm-slim"
 
 
 def make_images(places: Places, *, base: str = BASE, push_to: str = "") -> dict[str, Path]:
-    """Image -> its OCI layout; made anew only when base, sources or locks changed. `base` as buildah names images.
+    """Image -> its OCI layout; made anew only when the base's name, sources or locks changed. `base` as buildah names images.
 
     `push_to` ("registry.example.org/moorage"): each is pushed to `<push_to>/<image>:<version>` too. Raises SetupError in words.
     """
@@ -103,7 +103,7 @@ def _build(places: Places, name: str, base: str, context: Path, layout: Path) ->
     with tempfile.TemporaryDirectory(prefix="lent-", dir=places.cache) as folder:
         lent = _lend(Path(folder), places)
         argv: list[str | Path] = [
-            "buildah", "bud", "--isolation", "chroot", "--layers", "--format", "oci", "--timestamp", "0", "--tls-verify=false",
+            "buildah", "bud", "--isolation", "chroot", "--layers", "--format", "oci", "--timestamp", "0",
             "-v", f"{lent}:/lent:ro", "-v", f"{places.cache / 'uv'}:/cache:rw", "--build-arg", f"BASE={base}", "--target", name,
             "-f", context / "Containerfile", "-t", tag, context,
         ]  # fmt: skip
