@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BOOTSTRAP = PYTHONDONTWRITEBYTECODE=1 exec $(PYTHON) -m bootstrap
 
-.PHONY: up down link user setup test faults images lock chart-schema
+.PHONY: up down link user setup test faults kube-up kube-down images lock chart-schema
 
 up:  ## Set everything up and start Moorage; Ctrl-C stops it, notebooks and clusters go on
 	@$(BOOTSTRAP) up
@@ -26,6 +26,12 @@ test:  ## Lint, types, import contracts and all tests
 
 faults:  ## The fault tests at their real durations, and their figures; some of them: make faults FAULTS="1 2 8"
 	@$(BOOTSTRAP) faults $(FAULTS) $(TESTS)
+
+kube-up:  ## As root: a Kubernetes node on this machine with Moorage on it, and a login link; minutes the first time; after `make test`
+	@.venv/bin/python -m tests.kube moorage
+
+kube-down:  ## Nothing of that node is left
+	@.venv/bin/python -m tests.kube down
 
 images:  ## Container images of hub, service, notebook and proxy: make images BASE=debian-with-python PUSH=registry/prefix
 	@$(BOOTSTRAP) images BASE=$(BASE) PUSH=$(PUSH)

@@ -1,8 +1,11 @@
-"""`python -m tests.kube build | up | down | left`: the node by hand, as root, from the checkout.
+"""`python -m tests.kube build | up | moorage | down | left`: the node by hand, as root, from the checkout.
 
-`up` keeps it up and says how to reach it; `left` says what of a node is on this machine, and ends with 1 if anything is.
+`up` keeps it up and says how to reach it; `moorage` does, too, with the chart installed, and leads a port of this machine to it until
+Ctrl-C. `left` says what of a node is on this machine, and ends with 1 if anything is.
 """
 
+import contextlib
+import signal
 import sys
 
 from tests.kube import images, remains
@@ -10,6 +13,9 @@ from tests.kube.errors import NodeError
 from tests.kube.node import Node
 from tests.kube.packages import ensure_packages
 from tests.kube.place import Place
+from tests.kube.release import Release
+
+PORT = 8000  # of this machine, for a browser
 
 
 def main(wish: str) -> int:
@@ -22,6 +28,8 @@ def main(wish: str) -> int:
             node.keep()
             print("\n".join(f"{seconds:6.2f} s  {step}" for step, seconds in node.took.items()))
             print(f"export KUBECONFIG={node.kubeconfig}\nalias kubectl='{node.programs.path('kubernetes')} kubectl'")
+        case "moorage":
+            _moorage(node)
         case "down":
             node.down()
         case "left":
@@ -32,6 +40,21 @@ def main(wish: str) -> int:
             print(__doc__)
             return 2
     return 0
+
+
+def _moorage(node: Node) -> None:
+    """What is up already stays, and the chart and images of this checkout take the place of earlier ones."""
+    if not node.place.kept.exists():
+        node.up()
+        node.keep()
+    release = Release(node, PORT)
+    release.install()
+    print(
+        f"export KUBECONFIG={node.kubeconfig}\nMoorage runs in the namespace {release.namespace}. Log in, once: {release.link()}"
+    )
+    with release.forwarded(), contextlib.suppress(KeyboardInterrupt):
+        print("Ctrl-C ends the way to it; `make kube-down` ends all of it.", flush=True)
+        signal.pause()
 
 
 def _build(node: Node) -> None:

@@ -14,6 +14,7 @@ from moorage_spawners.readiness import free_port
 from tests.kube.commands import run
 from tests.kube.namespace import RESTRICTED
 from tests.kube.node import Node
+from tests.kube.place import MARK
 from tests.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "helm" / "moorage"
@@ -89,7 +90,9 @@ class Release:
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
         argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(argv, env=env, stdin=null, stdout=null, stderr=null)
         try:
             eventually(lambda: self._answers(port), within=60, what="an answer through the forwarded port")
             yield
