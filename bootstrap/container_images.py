@@ -35,10 +35,15 @@ def make_images(places: Places, *, base: str = BASE, push_to: str = "") -> dict[
     wheels = build_wheels(places, uv, interpreter)
     script = ensure_proxy(places, uv, interpreter)
     made = {}
-    with tempfile.TemporaryDirectory(prefix="context-", dir=places.cache) as folder:
-        context = Path(folder)
-        _fill(context, uv.resolve(), wheels, script)
-        for name in NAMES:
+    for name, environment in NAMES.items():
+        with tempfile.TemporaryDirectory(prefix="context-", dir=places.cache) as folder:
+            context = Path(folder)
+            for path in SOURCES.iterdir():
+                _link(path, context / path.name)
+            if environment is None:
+                _fill_with_proxy(context, script)
+            else:
+                _fill_with_environment(context, environment, uv.resolve(), wheels)
             made[name] = _ensure(places, name, base, context)
     if push_to:
         for name, layout in made.items():
@@ -46,22 +51,21 @@ def make_images(places: Places, *, base: str = BASE, push_to: str = "") -> dict[
     return made
 
 
-def _fill(context: Path, uv: Path, wheels: dict[str, Path], proxy: Path) -> None:
-    """The build context: hard links where the disk is the same, so that nothing is copied twice."""
+def _fill_with_environment(context: Path, environment: str, uv: Path, wheels: dict[str, Path]) -> None:
     _link(uv, context / "uv")
-    for path in SOURCES.iterdir():
-        _link(path, context / path.name)
-    for environment, packages in OWN.items():
-        _link(ROOT / "locks" / f"{environment}.txt", context / f"{environment}.txt")
-        for package in packages:
-            _link(wheels[package], context / "own" / environment / wheels[package].name)
-    _link(wheels["moorage"], context / "wheels" / wheels["moorage"].name)
-    modules = next(parent for parent in proxy.parents if parent.name == "node_modules")
+    _link(ROOT / "locks" / f"{environment}.txt", context / f"{environment}.txt")
+    for package in OWN[environment]:
+        _link(wheels[package], context / "own" / environment / wheels[package].name)
+
+
+def _fill_with_proxy(context: Path, script: Path) -> None:
+    modules = next(parent for parent in script.parents if parent.name == "node_modules")
     shutil.copytree(modules, context / "node" / "node_modules", symlinks=True)
     _link((modules.parent / "bin" / "node").resolve(), context / "node" / "bin" / "node")
 
 
 def _link(source: Path, target: Path) -> None:
+    """Into a build's context; a hard link where the disk is the same, so that nothing is copied twice."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -70,10 +74,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _ensure(places: Places, name: str, base: str, context: Path) -> Path:
-    environment = NAMES[name]
-    parts = sorted(path for path in context.rglob("*") if path.is_file() and _is_part(path, context, name, environment))
+    """All that is in the context is part of the image, so another image's change does not make it anew."""
     identity = hashlib.sha256(f"{name} {base}".encode())
-    for path in parts:
+    for path in sorted(path for path in context.rglob("*") if path.is_file()):
         identity.update(f"{path.relative_to(context)}\0".encode())
         identity.update(hashlib.sha256(path.read_bytes()).digest())
     layout = places.state / "container-images" / f"{name}-{identity.hexdigest()[:12]}"
@@ -86,24 +89,13 @@ def _ensure(places: Places, name: str, base: str, context: Path) -> Path:
     return layout
 
 
-def _is_part(path: Path, context: Path, name: str, environment: str | None) -> bool:
-    """Whether the image is made of this file: another one's change does not make it anew."""
-    own = path.relative_to(context).parts
-    if own[0] == "node":
-        return name == "proxy"
-    if own[0] == "own":
-        return own[1] == environment
-    if own[0] == "wheels":
-        return environment == "control"
-    return own[0] not in {f"{other}.txt" for other in OWN if other != environment}
-
-
 def _build(places: Places, name: str, base: str, context: Path, layout: Path) -> None:
+    """Without buildah's own cache, which does not look at what a step has mounted: locks and wheels would stay as they were."""
     tag = f"localhost/moorage-{name}"
     with tempfile.TemporaryDirectory(prefix="lent-", dir=places.cache) as folder:
         lent = _lend(Path(folder), places)
         argv: list[str | Path] = [
-            "buildah", "bud", "--isolation", "chroot", "--layers", "--format", "oci", "--timestamp", "0",
+            "buildah", "bud", "--isolation", "chroot", "--layers", "--no-cache", "--format", "oci", "--timestamp", "0",
             "-v", f"{lent}:/lent:ro", "-v", f"{places.cache / 'uv'}:/cache:rw", "--build-arg", f"BASE={base}", "--target", name,
             "-f", context / "Containerfile", "-t", tag, context,
         ]  # fmt: skip

@@ -68,5 +68,5 @@ def address_of(handler: Any) -> str:
     connection = handler.request.connection
     own = None if connection.stream.socket is None else connection.stream.socket.getsockname()
     forwarded = ",".join(handler.request.headers.get_list("X-Forwarded-For"))
-    trusted = frozenset(connection.context.trusted_downstream)
-    return peers.address_of(forwarded, connection.context.address, own, trusted) or str(connection.context.address[0])
+    peer, trusted = connection.context.address, connection.context.trusted_downstream
+    return peers.address_of(forwarded, peer, own, trusted) or str(peer[0])

@@ -45,7 +45,8 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def window(browser: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
+def window(browser: Browser, complaints: list[str], origin: str) -> Iterator[BrowserContext]:
+    """It closes before its portal does: a page that keeps itself fresh would complain of a server gone."""
     made = browser.new_context(color_scheme="light", timezone_id="Europe/Berlin", locale="en-GB")
     made.set_default_timeout(15_000)
     made.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)

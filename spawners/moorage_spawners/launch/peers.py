@@ -6,9 +6,11 @@
 import ipaddress
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from moorage.origins import is_loopback
 
 LISTENING, ESTABLISHED = "0A", "01"
 MOST_CHARACTERS = 60  # of an address
@@ -28,7 +30,7 @@ def listeners(port: int) -> set[int]:
     return {row.uid for row in _rows() if row.state == LISTENING and _port(row.local) == port}
 
 
-def address_of(forwarded: str, peer: Endpoint | None, own: Endpoint | None, trusted: frozenset[str]) -> str | None:
+def address_of(forwarded: str, peer: Endpoint | None, own: Endpoint | None, trusted: Collection[str]) -> str | None:
     """Where a request through our proxy comes from: what the last proxy that we trust saw. None: it came directly.
 
     `forwarded` is its X-Forwarded-For, to which the proxy appends whom it saw: what stands before that anybody could have written,
@@ -46,7 +48,7 @@ def _a_users(peer: Endpoint, own: Endpoint) -> bool:
     """Whether another account of this machine called. One that has hung up already is nobody's, and could have been anybody."""
     uid = uid_of(peer, own)
     if uid is None:
-        return _is_loopback(peer[0])
+        return is_loopback(_plain(peer[0]))
     return uid not in (0, os.geteuid())
 
 
@@ -95,10 +97,3 @@ def _plain(host: str) -> str:
         return host
     mapped = known.ipv4_mapped if isinstance(known, ipaddress.IPv6Address) else None
     return str(mapped or known)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(_plain(host)).is_loopback
-    except ValueError:
-        return False

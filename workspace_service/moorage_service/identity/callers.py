@@ -56,7 +56,7 @@ class Caller:
 
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
-    came_from = partial(address_of, request, frozenset(context.settings.trusted_proxies))
+    came_from = partial(address_of, request, context.settings.trusted_proxies)
     caller = replace(_identify(context, request), came_from=came_from, why=request.query_params.get("why"))
     logs.note(user=caller.user_id or caller.via, workload=caller.workload_id)
     return caller

@@ -54,7 +54,7 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
             field="state",
         )
-    token = _exchange(context, code, address_of(request, frozenset(context.settings.trusted_proxies)) or "this machine")
+    token = _exchange(context, code, address_of(request, context.settings.trusted_proxies) or "this machine")
     known = context.hub.user_for_token(token)
     if known is None:
         raise NotSignedIn("The hub does not know the token it has just given. Open the portal again.")

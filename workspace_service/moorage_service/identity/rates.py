@@ -6,6 +6,7 @@ Several users may share an address (an office, a campus), so it may ask five tim
 
 import math
 import time
+from collections.abc import Collection
 from enum import StrEnum
 
 from limits import RateLimitItem, parse_many
@@ -84,7 +85,7 @@ class RateLimits:
         )
 
 
-def address_of(connection: HTTPConnection, trusted: frozenset[str]) -> str | None:
+def address_of(connection: HTTPConnection, trusted: Collection[str]) -> str | None:
     """Where a request through our proxy comes from. None: it came directly."""
     forwarded = connection.headers.get("x-forwarded-for", "")
     return peers.address_of(forwarded, connection.scope.get("client"), connection.scope.get("server"), trusted)
