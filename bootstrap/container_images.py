@@ -17,7 +17,12 @@ from bootstrap.places import ROOT, Places, SetupError
 from bootstrap.say import run, step
 from bootstrap.uv_tool import ensure_uv
 
-NAMES = {"hub": "control", "service": "control", "notebook": "server", "proxy": None}  # image -> the environment that it holds
+NAMES = {
+    "hub": "control",
+    "service": "control",
+    "notebook": "server",
+    "proxy": None,
+}  # image -> the environment that it holds
 SOURCES = ROOT / "images" / "containers"
 BASE = "docker.io/library/debian:bookworm-slim"
 

@@ -109,7 +109,9 @@ class Census:
 
     def write(self, pids: Mapping[str, int]) -> None:
         boot = tree.boot()
-        write_private(census(self._state), json.dumps({name: [pid, tree.started(pid), boot] for name, pid in pids.items()}))
+        write_private(
+            census(self._state), json.dumps({name: [pid, tree.started(pid), boot] for name, pid in pids.items()})
+        )
 
     def living(self) -> dict[str, int]:
         """Those that still live."""

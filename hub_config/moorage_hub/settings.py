@@ -53,7 +53,8 @@ class HubSettings(BaseSettings):
     )
     proxy_api_url: str = Field("", description="The proxy's API as the hub reaches it; on this machine when empty.")
     service_connect_url: str = Field(
-        "", description="The service as proxy, hub and notebooks reach it, without its prefix; on this machine when empty."
+        "",
+        description="The service as proxy, hub and notebooks reach it, without its prefix; on this machine when empty.",
     )
     public_url: str = Field(
         "", description="What a browser uses, without a trailing slash; made from bind and port when empty."
@@ -168,7 +169,9 @@ class HubSettings(BaseSettings):
         try:
             parse_many(self.sign_in_rate) if self.sign_in_rate else []
         except ValueError as error:
-            raise ValueError(f"sign_in_rate: {self.sign_in_rate!r} is no rate; write one such as '10 per minute; 100 per hour'") from error
+            raise ValueError(
+                f"sign_in_rate: {self.sign_in_rate!r} is no rate; write one such as '10 per minute; 100 per hour'"
+            ) from error
         self._refuse_unsafe()
         return self
 
@@ -293,7 +296,9 @@ def _sentences(error: ValidationError, file: Path) -> str:
         unknown = problem["type"] == "extra_forbidden"
         if unknown:
             message = "there is no such setting"
-        secret = unknown or field.startswith("authenticator_settings")  # a secret may stand under a name written wrongly
+        secret = unknown or field.startswith(
+            "authenticator_settings"
+        )  # a secret may stand under a name written wrongly
         shown = "" if secret or problem["type"] == "value_error" else f" (given: {problem['input']!r})"
         lines.append(f"{field + ': ' if field else ''}{message}{shown}.")
     return f"Settings (hub part of {file}, or MOORAGE_HUB_... in the environment): " + " ".join(lines)

@@ -14,7 +14,16 @@ from moorage_service.context import Context
 from tests.service.conftest import client, clock, context, database_url, hub, people, project, settings
 from tests.service.world import make_world
 
-__all__ = ["client", "clock", "context", "database_url", "hub", "people", "project", "settings"]  # fixtures, found here by pytest
+__all__ = [
+    "client",
+    "clock",
+    "context",
+    "database_url",
+    "hub",
+    "people",
+    "project",
+    "settings",
+]  # fixtures, found here by pytest
 
 BOARD = json.loads((Path(__file__).parents[2] / "docs" / "grafana" / "moorage.json").read_text())
 METRIC = re.compile(r"\b(moorage_[a-z_]+)")

@@ -29,7 +29,11 @@ from moorage_service.workloads import lifecycle
 from moorage_spawners.shim import files, tree
 
 SIZE = Size(cpu=0.1, memory=1 << 26)
-ROLES = {WorkloadKind.NOTEBOOK: ["server"], WorkloadKind.RUN: ["runner"], WorkloadKind.CLUSTER: ["head", "worker-1", "agent"]}
+ROLES = {
+    WorkloadKind.NOTEBOOK: ["server"],
+    WorkloadKind.RUN: ["runner"],
+    WorkloadKind.CLUSTER: ["head", "worker-1", "agent"],
+}
 PHASES = {WorkloadKind.NOTEBOOK: Phase.READY, WorkloadKind.RUN: Phase.RUNNING, WorkloadKind.CLUSTER: Phase.READY}
 
 
@@ -90,9 +94,7 @@ class Crowd:
             )  # fmt: skip
         if kind is WorkloadKind.RUN:
             version = self._version or self._a_version(session)
-            session.add(
-                RunRow(workload_id=workload.id, job_id=version.job_id, version_id=version.id, trigger="manual")
-            )
+            session.add(RunRow(workload_id=workload.id, job_id=version.job_id, version_id=version.id, trigger="manual"))
         elif kind is WorkloadKind.CLUSTER:
             self._blocks += 1
             spec = ClusterSpec(engine="ray", min_workers=1, max_workers=1, worker=SIZE, head=SIZE)
@@ -124,7 +126,9 @@ class Crowd:
         folder: Path = self._context.processes.root / workload_id / role / "1"
         folder.mkdir(parents=True)
         pid = os.getpid()
-        files.write(str(folder / files.SPEC), {"labels": {}, "cookie": f"{workload_id}/{role}/1", "identity": {"uid": None}})
+        files.write(
+            str(folder / files.SPEC), {"labels": {}, "cookie": f"{workload_id}/{role}/1", "identity": {"uid": None}}
+        )
         files.write(
             str(folder / files.RECORD),
             {

@@ -32,7 +32,9 @@ def test_a_session_that_another_host_set_for_the_domain_is_none(settings: Settin
     assert not any(each.lower().startswith("domain=") for each in said)
     response = Response()
     cookies.drop(response, settings, cookies.SESSION)
-    assert {'__Host-moorage-session=""', "Max-Age=0", "Path=/", "Secure"} <= set(response.headers["set-cookie"].split("; "))
+    assert {'__Host-moorage-session=""', "Max-Age=0", "Path=/", "Secure"} <= set(
+        response.headers["set-cookie"].split("; ")
+    )
 
 
 @pytest.mark.parametrize("update", [{}, {**SECURE, "origins": "one"}])

@@ -174,7 +174,8 @@ def test_a_value_is_passed_on_unchanged_or_refused_with_its_name(value: Any, kin
 
 
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -math.inf, [math.nan], {"a": math.inf}, "\ud800", {"\udfff": 1}, 10**5000, [10**400]],
+    "value",
+    [math.nan, math.inf, -math.inf, [math.nan], {"a": math.inf}, "\ud800", {"\udfff": 1}, 10**5000, [10**400]],
     ids=range(9),
 )
 def test_what_is_no_json_is_refused(value: Any) -> None:

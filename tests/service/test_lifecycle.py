@@ -11,7 +11,9 @@ from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
 from tests.service.ledger_rows import NOW, Ledger
 
-on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite lets one write at a time
+on_postgresql = pytest.mark.parametrize(
+    "database_url", ["postgresql"], indirect=True
+)  # SQLite lets one write at a time
 
 
 @pytest.fixture

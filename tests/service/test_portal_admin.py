@@ -104,7 +104,9 @@ def test_a_user_is_disabled_and_enabled(admin_at: Visitor, client: TestClient, h
     assert ada_at.get("/").status_code == 302  # to sign in again
     ada_at = sign_in(client, admin_at.context, {"Authorization": f"Bearer {hub.add_token('ada')}"}, "ada")
     assert ada_at.get("/").status_code == 200
-    assert "ada is signed out everywhere" in admin_at.send("/admin/users/ada/sign-out", {"why": "lost"}, referer="/admin/users")
+    assert "ada is signed out everywhere" in admin_at.send(
+        "/admin/users/ada/sign-out", {"why": "lost"}, referer="/admin/users"
+    )
     assert ada_at.get("/").status_code == 302
 
 

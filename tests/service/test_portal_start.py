@@ -69,7 +69,9 @@ def test_a_refusal_of_the_hub_is_told_on_the_progress_page_with_a_way_back(ada_a
 
 def test_a_session_that_the_hub_forgot_leads_to_a_new_sign_in(ada_at: Visitor, hub: FakeHub) -> None:
     hub.tokens.clear()
-    assert ada_at.get("/").headers["location"].startswith(f"{ada_at.context.settings.public_url}/hub/api/oauth2/authorize")
+    assert (
+        ada_at.get("/").headers["location"].startswith(f"{ada_at.context.settings.public_url}/hub/api/oauth2/authorize")
+    )
 
 
 def test_a_hub_that_is_down_is_told_too(ada_at: Visitor, hub: FakeHub) -> None:

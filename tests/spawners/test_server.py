@@ -69,7 +69,11 @@ def test_a_terminal_keeps_the_path_and_has_a_prompt(admission: NotebookAdmission
     folder = server.jupyter_folder(tmp_path, admission, 60)
     settings = json.loads((folder / "etc" / "jupyter_server_config.json").read_text())
     command = settings["ServerApp"]["terminado_settings"]["shell_command"]
-    environment = {**server.environment({}, admission, "ada", ADDRESSES, folder, tmp_path), "HOME": str(tmp_path), "TERM": "dumb"}
+    environment = {
+        **server.environment({}, admission, "ada", ADDRESSES, folder, tmp_path),
+        "HOME": str(tmp_path),
+        "TERM": "dumb",
+    }
     done = subprocess.run(
         [*command, "-i"], input='echo "path=$PATH"; echo "prompt=${PS1@P}"\n', env=environment, cwd=tmp_path, text=True,
         capture_output=True, check=False, start_new_session=True,

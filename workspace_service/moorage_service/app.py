@@ -84,7 +84,12 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
             with context.database.begin() as session:
                 note_capacity(session, context.capacity, now=context.clock())
             seed_starter(context)
-            loops = [*make_reconcilers(context, STEPS, SURVEYS), Builder(context), ScheduleClock(context), Orphans(context, SWEEPS)]
+            loops = [
+                *make_reconcilers(context, STEPS, SURVEYS),
+                Builder(context),
+                ScheduleClock(context),
+                Orphans(context, SWEEPS),
+            ]
         for loop in loops:
             loop.start()
         yield

@@ -29,7 +29,9 @@ class Doors:
         host = Headers(scope=scope).get("host", "")
         door = self._context.settings.addresses.door(host)
         if door is not None and scope["type"] == "http":
-            scope["scheme"] = self._context.settings.public_url.partition(":")[0]  # of redirects; whatever a header says
+            scope["scheme"] = self._context.settings.public_url.partition(":")[
+                0
+            ]  # of redirects; whatever a header says
         if door == "portal" or self._is_own(host):
             await self._app(scope, receive, send)
         elif door == "content":

@@ -43,7 +43,9 @@ class StoreGauges(Collector):
             yield GaugeMetricFamily("moorage_users", "Active users.", value=_count(session, UserRow.active))
             aside = session.scalar(select(func.count()).select_from(QuarantineRow)) or 0
             yield GaugeMetricFamily(
-                "moorage_quarantined_records", "Records that can't be read and are set aside: 0, or somebody should look.", value=aside
+                "moorage_quarantined_records",
+                "Records that can't be read and are set aside: 0, or somebody should look.",
+                value=aside,
             )
             late = JobRow.next_fire_at < self._context.clock()
             yield GaugeMetricFamily(
@@ -53,7 +55,9 @@ class StoreGauges(Collector):
 
     def _of_this_process(self) -> Iterator[GaugeMetricFamily]:
         age = GaugeMetricFamily(
-            "moorage_loop_age_seconds", "Since the last whole pass of each loop: how far it lags behind.", labels=["loop"]
+            "moorage_loop_age_seconds",
+            "Since the last whole pass of each loop: how far it lags behind.",
+            labels=["loop"],
         )
         for beat in self._context.heartbeats.all():
             age.add_metric([beat.loop], beat.age_s)

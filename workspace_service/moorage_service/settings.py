@@ -80,7 +80,9 @@ class Rates(BaseModel):
                 try:
                     parse_many(value)
                 except ValueError as error:
-                    raise ValueError(f"rates.{name}: {value!r} is no rate; write one such as '20 per minute; 200 per hour'") from error
+                    raise ValueError(
+                        f"rates.{name}: {value!r} is no rate; write one such as '20 per minute; 200 per hour'"
+                    ) from error
         return self
 
 
@@ -97,7 +99,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the service listens on.")
     port: int = Field(8090, description="Port the service listens on; fixed for an installation.")
     service_connect_url: str = Field(
-        "", description="The service as proxy, hub and workloads reach it, without its prefix; by host and port when empty."
+        "",
+        description="The service as proxy, hub and workloads reach it, without its prefix; by host and port when empty.",
     )
     public_url: str = Field(
         "http://127.0.0.1:8000", description="What a browser uses to reach the proxy, without a trailing slash."
@@ -116,7 +119,8 @@ class Settings(BaseSettings):
         65600, description="First uid of the throwaway identities that builds run under, when run as root."
     )
     port_wall: Literal["auto", "off"] = Field(
-        "auto", description="As root, users' ports answer only to themselves ('auto', needs nftables); 'off': to everyone."
+        "auto",
+        description="As root, users' ports answer only to themselves ('auto', needs nftables); 'off': to everyone.",
     )
     python_versions: dict[str, str] = Field(
         default_factory=dict,
@@ -131,7 +135,9 @@ class Settings(BaseSettings):
     )
     build_timeout_s: float = Field(3600.0, description="How long one step of a build may take.")
     build_memory: int = Field(8 << 30, gt=0, description="Bytes of memory that one build may use.")
-    build_processes: int = Field(1000, gt=0, description="Processes and threads that one build may have, when run as root.")
+    build_processes: int = Field(
+        1000, gt=0, description="Processes and threads that one build may have, when run as root."
+    )
     free_disk: int = Field(1 << 30, ge=0, description="Bytes that a build must leave free on the disk.")
     notebook_size: SizeSetting = Field(
         default_factory=lambda: SizeSetting(cpu=1, memory=2 << 30),
@@ -169,23 +175,28 @@ class Settings(BaseSettings):
     agent_interval_s: float = Field(1.0, description="Between two reports of a cluster's agent.")
     start_timeout_s: float = Field(180.0, description="How long a cluster may take to become ready.")
     cluster_orphan_s: float = Field(
-        120.0, description="How long a cluster that ends with its notebook outlives it: a restart within that time keeps it."
+        120.0,
+        description="How long a cluster that ends with its notebook outlives it: a restart within that time keeps it.",
     )
     cluster_idle_s: float = Field(
         1800.0, description="How long a cluster may have neither work nor a client before it ends; 0: for ever."
     )
     cluster_lifetime_s: float = Field(
-        7 * 86400.0, description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end."
+        7 * 86400.0,
+        description="How old a cluster may become, and how far ahead it may be kept at once; 0: without end.",
     )
     cluster_warn_s: float = Field(600.0, description="How long before it ends by itself a cluster says so.")
     run_report_s: float = Field(
         30.0, description="How long an ended run waits for the service to take its last reports; it keeps them anyway."
     )
     largest_body: int = Field(
-        4 << 20, gt=0, description="Bytes that a request may bring, but for promotions, archives, outputs and forms with files."
+        4 << 20,
+        gt=0,
+        description="Bytes that a request may bring, but for promotions, archives, outputs and forms with files.",
     )
     run_disk_wait_s: float = Field(
-        90.0, description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed."
+        90.0,
+        description="How long it is tried again when the disk takes neither a run's folder nor its outputs; then it failed.",
     )
     schedule_grace_s: float = Field(3600.0, description="How late a missed fire may still be made up for.")
     session_s: float = Field(14 * 86400.0, description="How long a browser session lasts.")
@@ -202,14 +213,17 @@ class Settings(BaseSettings):
         30.0, description="How long a ticket to the content origin is good; the browser uses it at once."
     )
     grant_s: float = Field(
-        3600.0, description="How long what a ticket opened stays open without being used: a dashboard, a run's notebook."
+        3600.0,
+        description="How long what a ticket opened stays open without being used: a dashboard, a run's notebook.",
     )
     hub_token_cache_s: float = Field(
         10.0, description="How long a hub token's owner is remembered; so long a revoked token still works."
     )
     rates: Rates = Field(default_factory=Rates, description="How often one user may ask for what is dear.")
     starting_notebooks: int = Field(
-        5, ge=1, description="How many notebooks one user may have starting at once: the hub starts 100 at once for everybody."
+        5,
+        ge=1,
+        description="How many notebooks one user may have starting at once: the hub starts 100 at once for everybody.",
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,
@@ -217,7 +231,9 @@ class Settings(BaseSettings):
         "what the hub does.",
     )
     workload_log_bytes: int = Field(
-        64 << 20, gt=1 << 10, description="Bytes of a notebook's, cluster's or run's own log; beyond, its beginning is removed."
+        64 << 20,
+        gt=1 << 10,
+        description="Bytes of a notebook's, cluster's or run's own log; beyond, its beginning is removed.",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="Lines of service.log: 'text' for people, 'json' for a collector of logs."

@@ -163,5 +163,7 @@ class Run(Workload):
     error_cell: int | None = None
     traceback: str | None = None
     exit_code: int | None = None
-    outputs: list[str] = field(default_factory=list)  # names under .../outputs/: "notebook.ipynb", "notebook.html", "run.log"
+    outputs: list[str] = field(
+        default_factory=list
+    )  # names under .../outputs/: "notebook.ipynb", "notebook.html", "run.log"
     events: list[Event] = field(default_factory=list)

@@ -106,6 +106,18 @@ class NotebookForgotten:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PodPlace:
+    """Where a notebook's pod is to start on Kubernetes: all of it is there, made by the service, which alone has the rights for it."""
+
+    namespace: str
+    image: str  # the notebook image with the project's environment on it, by digest
+    home_claim: str  # the PersistentVolumeClaim of the user's home
+    secret_name: str  # the Secret that holds the values of `secret_variables`
+    secret_variables: dict[str, str]  # variable -> its key there; among them MOORAGE_TOKEN
+    owner: str  # what never changes about the user, for the pod's labels
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotebookAdmission:
     """The answer to an admitted NotebookRequest: everything the spawner needs to start the server.
 
@@ -119,13 +131,16 @@ class NotebookAdmission:
     project: str
     environment: str  # digest
     environment_path: str  # folder of the project environment, readable by every user
-    project_files: str | None  # a tar archive with the project's files, readable by the spawner; copied into the home once
+    project_files: (
+        str | None
+    )  # a tar archive with the project's files, readable by the spawner; copied into the home once
     home: str  # the user's home folder; it exists, 0700
     uid: int | None  # None: the service's own uid (not root)
     gid: int | None
     gpu_devices: list[str] = field(default_factory=list)  # what CUDA_VISIBLE_DEVICES names
     environment_variables: dict[str, str] = field(default_factory=dict)  # the secrets the user may see, by name
     runs: bool = False
+    pod: PodPlace | None = None  # on Kubernetes; there `token`, `environment_variables` and `project_files` are empty
 
 
 @dataclass(frozen=True, kw_only=True)

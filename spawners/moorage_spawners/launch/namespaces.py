@@ -65,7 +65,13 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
     """All but the Secrets. Raises ManifestError for a range that is none."""
     if not is_dns_label(user.name):
         raise ManifestError(f"{user.name!r:.80} can't name a namespace; ask namespace_name for one.")
-    made = [_namespace(user, release), _quota(user), _limit_range(user), *_policies(user, release), *_bindings(user, release)]
+    made = [
+        _namespace(user, release),
+        _quota(user),
+        _limit_range(user),
+        *_policies(user, release),
+        *_bindings(user, release),
+    ]
     for each in made:
         each["metadata"].setdefault("labels", {}).update({MANAGED_BY: MANAGER, OWNER: label_value(user.owner)})
     return made

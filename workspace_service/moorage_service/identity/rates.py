@@ -65,7 +65,9 @@ class RateLimits:
             if not self._limiter.test(item, action.value, key):
                 raise self._refusal(action, key, item, whose)
 
-    def _applying(self, action: Action, user_id: str | None, address: str | None) -> list[tuple[str, RateLimitItem, str]]:
+    def _applying(
+        self, action: Action, user_id: str | None, address: str | None
+    ) -> list[tuple[str, RateLimitItem, str]]:
         text = getattr(self._rates, action.value)
         if not text or not self._rates.enabled:
             return []

@@ -104,9 +104,7 @@ def answer(path: Path, *, framed_by: str = "'self'", download: bool = False) -> 
     """An output for a reader: in its sandbox, to be framed by `framed_by` alone; or, as a `download`, to be kept."""
     policy = CONTENT_POLICY.replace("frame-ancestors 'self'", f"frame-ancestors {framed_by}")
     headers = {**HEADERS, "Content-Security-Policy": policy}
-    return WholeFile(
-        path, media_type=KINDS[path.name][0], headers=headers, filename=path.name if download else None
-    )
+    return WholeFile(path, media_type=KINDS[path.name][0], headers=headers, filename=path.name if download else None)
 
 
 def remove_parts(settings: Settings, run_id: str) -> None:

@@ -44,7 +44,17 @@ def create(
     try:
         made = clusters.create(context, caller, asked)
     except ServiceError as error:
-        return _form(request, context, caller, project=project, engine=engine, given=wanted, problem=error, name=name, ending=ending)
+        return _form(
+            request,
+            context,
+            caller,
+            project=project,
+            engine=engine,
+            given=wanted,
+            problem=error,
+            name=name,
+            ending=ending,
+        )
     return render.go(f"{PREFIX}/clusters/{made.id}", good=f"Cluster {made.name} is being made.")
 
 

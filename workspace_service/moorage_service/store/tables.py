@@ -77,6 +77,9 @@ class UserRow(Table):
     uid: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]  # since when `active` is False
+    namespace: Mapped[str | None] = mapped_column(
+        String(63), unique=True, index=True
+    )  # on Kubernetes, from the first workload on
 
 
 class SessionRow(Table):
@@ -117,6 +120,10 @@ class EnvironmentRow(Table):
     packages: Mapped[dict[str, Any]] = mapped_column(default=dict)
     lock: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+    image: Mapped[str | None] = mapped_column(
+        String(400)
+    )  # on Kubernetes: registry/path@sha256:..., on the notebook image
+    base: Mapped[str | None] = mapped_column(String(400))  # the notebook image that it lies on, by digest
 
 
 class BuildRow(Table):
