@@ -45,6 +45,7 @@ class FakeKubernetes:
     refusals: list[tuple[int, str, str]] = field(
         default_factory=list
     )  # status, reason, message of the next that is made
+    forbidden: str = ""  # why anything but a pod may not be made
     lost_answers: int = 0  # so many are made, and their answers never come
     port: int = 0
     version: int = 100
@@ -149,9 +150,11 @@ class FakeKubernetes:
         app.router.add_post(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._make)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
         app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
+        app.router.add_get("/api/v1/namespaces", self._namespaces)
         app.router.add_post("/{path:.*}", self._make_other)
         app.router.add_put("/{path:.*}", self._change_other)
         app.router.add_patch("/{path:.*}", self._change_other)
+        app.router.add_delete("/{path:.*}", self._end_other)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -201,6 +204,8 @@ class FakeKubernetes:
 
     async def _make_other(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if self.forbidden:
+            return _refusal(403, "Forbidden", self.forbidden)
         path = f"{request.path}/{body['metadata']['name']}"
         if path in self.made:
             return _refusal(409, "AlreadyExists", f"{path} already exists")
@@ -217,6 +222,21 @@ class FakeKubernetes:
             body = {**before, "metadata": {**before["metadata"], **body["metadata"]}}
         self.made[request.path] = body
         return web.json_response(body)
+
+    async def _end_other(self, request: web.Request) -> web.StreamResponse:
+        before = self.made.pop(request.path, None)
+        return _refusal(404, "NotFound", "not found") if before is None else web.json_response(before)
+
+    async def _namespaces(self, request: web.Request) -> web.StreamResponse:
+        """Those that were made, and a stream on which none comes or goes."""
+        if "watch" not in request.query:
+            found = [{**each, "metadata": {**each["metadata"], "resourceVersion": "1"}} for each in self.made.values()]
+            spaces = [each for each in found if each["kind"] == "Namespace" and _chosen(each, request)]
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": spaces})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await asyncio.sleep(3600)
+        return response
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))

@@ -123,7 +123,7 @@ class Crowd:
 
     def _record(self, workload_id: str, role: str) -> None:
         """As a shim keeps it: the lock on `alive` says that it lives."""
-        folder: Path = self._context.processes.root / workload_id / role / "1"
+        folder: Path = self._context.machine.root / workload_id / role / "1"
         folder.mkdir(parents=True)
         pid = os.getpid()
         files.write(

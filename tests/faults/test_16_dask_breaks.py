@@ -77,7 +77,7 @@ def loses_a_worker(bench: Bench, cluster: str, driver: Driver) -> float:
 def test_parts_of_a_dask_cluster_killed_under_a_notebook(bench: Bench, scale: Scale, report: Report) -> None:
     """In the short form it loses a worker, then its scheduler at the memory limit, where sizes bind; in the full one in both ways."""
     rounds = 10 if scale.full else 1
-    ways = ways_to_end(bench.context.processes.limits_enforced() is None, scale)
+    ways = ways_to_end(bench.context.machine.limits_enforced() is None, scale)
     back, told = [], []
     for way in rounds * ways:
         cluster = make(bench)

@@ -106,7 +106,7 @@ def everything_kept_about(bench: Bench, cluster_id: str) -> str:
         row, workload = session.get_one(ClusterRow, cluster_id), session.get_one(WorkloadRow, cluster_id)
         kept = [row.spec, row.report, row.scale, workload.details, workload.reason]
         kept += [event.message for event in session.query(EventRow).filter(EventRow.workload_id == cluster_id)]
-    folder = bench.context.processes.root / cluster_id
+    folder = bench.context.machine.root / cluster_id
     records = [path.read_text() for path in folder.rglob("*.json")]
     return "\n".join(
         [*commands, json.dumps(kept), *records, json.dumps(bench.cluster(cluster_id)), bench.log(cluster_id)]

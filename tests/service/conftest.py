@@ -85,6 +85,8 @@ def context(settings: Settings, hub: FakeHub, clock: FakeClock) -> Iterator[Cont
     made.hub.close()
     yield replace(made, hub=client, clock=clock)
     client.close()
+    if made.pods is not None:
+        made.pods.close()
     made.database.close()
 
 

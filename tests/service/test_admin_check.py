@@ -91,7 +91,7 @@ def live_on(context: Context, world: World) -> None:
 
 
 def run_on(context: Context, world: World) -> None:
-    context.processes.start(
+    context.machine.start(
         ProcessSpec(
             workload_id=world.notebook, generation=1, role="server", argv=("/bin/sleep", "1000"), env={}, cwd="/", size=None,
             identity=Identity(None, None, "/"),

@@ -175,11 +175,10 @@ def test_a_folder_too_deep_for_sockets_is_replaced_by_a_short_one(settings: Sett
 
     deep = settings.model_copy(update={"state": settings.state / ("d" * 60)})
     assert (
-        len(str(LocalPlatform(deep, context.processes, lambda _cluster: str).folder("cl-abcdefghijkm")))
-        <= LONGEST_FOLDER
+        len(str(LocalPlatform(deep, context.machine, lambda _cluster: str).folder("cl-abcdefghijkm"))) <= LONGEST_FOLDER
     )
     assert (
-        LocalPlatform(settings, context.processes, lambda _cluster: str)
+        LocalPlatform(settings, context.machine, lambda _cluster: str)
         .folder("cl-abcdefghijkm")
         .is_relative_to(settings.state)
     )

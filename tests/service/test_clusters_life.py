@@ -208,7 +208,7 @@ def test_a_start_that_meets_a_full_disk_is_tried_until_its_time_is_up(
 ) -> None:
     cluster = clusters.post()["id"]
     with monkeypatch.context() as patched:
-        patched.setattr(clusters.context.processes, "start", full_disk)
+        patched.setattr(clusters.context.machine, "start", full_disk)
         found = clusters.step(cluster)
         assert found["phase"] == "starting"
         assert (
@@ -219,7 +219,7 @@ def test_a_start_that_meets_a_full_disk_is_tried_until_its_time_is_up(
     assert clusters.step(cluster)["ended_at"] is None
     assert clusters.alive(cluster) == {"head", "agent", "worker-1"}
     other = clusters.post()["id"]
-    monkeypatch.setattr(clusters.context.processes, "start", full_disk)
+    monkeypatch.setattr(clusters.context.machine, "start", full_disk)
     clusters.step(other)
     clock.advance(clusters.context.settings.start_timeout_s + 1)
     ended = clusters.until_ended(other)
@@ -233,7 +233,7 @@ def test_a_worker_that_can_t_be_started_is_put_off_and_others_go_on(
     cluster = clusters.start(max_workers=2)
     clusters.report(cluster, worker("worker-1", busy=True), wanted=2)
     with monkeypatch.context() as patched:
-        patched.setattr(clusters.context.processes, "start", full_disk)
+        patched.setattr(clusters.context.machine, "start", full_disk)
         found = clusters.step(cluster)
     assert found["phase"] == "ready"
     assert found["events"][-1]["message"] == (
@@ -301,7 +301,7 @@ def test_a_start_that_was_cut_off_is_done_again(clusters: Clusters) -> None:
     """The service died between writing down what to start and starting it."""
     cluster = clusters.start()
     clusters.kill(cluster, "agent")
-    generation = clusters.context.processes.root / cluster / "agent" / "1"
+    generation = clusters.context.machine.root / cluster / "agent" / "1"
     (generation / "record.json").unlink()
     (generation / "log").unlink()
     eventually(lambda: clusters.step(cluster) and (generation / "log").exists(), what="its second start")

@@ -25,7 +25,7 @@ def make(context: Context) -> Iterator[Make]:
     def one(holder: str | None = None) -> Leadership:
         settings = context.settings
         leadership = Leadership(
-            context.database, context.clock, context.wakeup, context.processes.root / "fence", settings.lease_s
+            context.database, context.clock, context.wakeup, context.machine.root / "fence", settings.lease_s
         )
         if holder is not None:
             leadership._holder = holder
@@ -71,7 +71,7 @@ def test_nobody_waits_for_a_process_of_this_machine_that_is_dead(make: Make, con
 
 
 def test_a_store_that_was_restored_does_not_bring_back_an_old_term(make: Make, context: Context) -> None:
-    Fence(context.processes.root / "fence").raise_to(41)
+    Fence(context.machine.root / "fence").raise_to(41)
     leadership = make()
     assert leadership.number == 42
     leadership.require()
@@ -80,20 +80,20 @@ def test_a_store_that_was_restored_does_not_bring_back_an_old_term(make: Make, c
 def test_nothing_is_started_or_ended_by_an_outdated_process(make: Make, context: Context, tmp_path: Path) -> None:
     first = make()
     outdated = replace(context)
-    outdated.processes.guard = first.require
-    Fence(context.processes.root / "fence").raise_to(first.number + 1)
+    outdated.machine.guard = first.require
+    Fence(context.machine.root / "fence").raise_to(first.number + 1)
     spec = ProcessSpec(
         workload_id="cl-1", generation=1, role="head", argv=("/bin/true",), env={}, cwd="/", size=None,
         identity=Identity(None, None, str(tmp_path)),
     )  # fmt: skip
     for act in (
-        lambda: outdated.processes.start(spec),
-        lambda: outdated.processes.stop("cl-1"),
-        lambda: outdated.processes.forget("cl-1"),
+        lambda: outdated.machine.start(spec),
+        lambda: outdated.machine.stop("cl-1"),
+        lambda: outdated.machine.forget("cl-1"),
     ):
         with pytest.raises(OutdatedError):
             act()
-    assert outdated.processes.observe_all() == []
+    assert outdated.machine.observe_all() == []
 
 
 def test_who_started_no_lease_acts_for_itself(context: Context) -> None:

@@ -53,7 +53,7 @@ class Desk:
         return self.client.post(path, headers=self.spawner, json={"state": state, **given})
 
     def start(self, workload: str, code: str = "import time; time.sleep(600)", size: Size | None = None) -> None:
-        self.context.processes.start(
+        self.context.machine.start(
             ProcessSpec(
                 workload_id=workload, generation=1, role="server", argv=(sys.executable, "-c", code), env={"PATH": os.defpath},
                 cwd="/", identity=Identity(None, None, "/"), size=size,
@@ -215,7 +215,7 @@ time.sleep(600)
 
 
 def test_a_kernel_that_the_memory_limit_killed_is_told_and_nothing_else_suffers(desk: Desk, bob: Headers) -> None:
-    advisory = desk.context.processes.limits_enforced()
+    advisory = desk.context.machine.limits_enforced()
     if advisory is not None:
         pytest.skip(advisory)
     other = str(desk.admit(user="bob").json()["workload_id"])
@@ -298,7 +298,7 @@ def test_a_restart_of_the_machine_is_told_and_gives_back_what_it_ended(desk: Des
     desk.start(workload)
     desk.says(workload, "ready")
     desk.step(workload)
-    folder = desk.context.processes.root / workload / "server" / "1"
+    folder = desk.context.machine.root / workload / "server" / "1"
     record = json.loads((folder / "record.json").read_text())
     tree.signal_all({record["shim_pid"], record["pid"]}, signal.SIGKILL)
     eventually(lambda: tree.started(record["shim_pid"]) is None and tree.started(record["pid"]) is None)

@@ -103,7 +103,7 @@ class Town:
         return workload.id, {"Authorization": f"Bearer {token}"}
 
     def _start(self, workload: str, role: str, *, uid: int | None) -> None:
-        self.context.processes.start(
+        self.context.machine.start(
             ProcessSpec(
                 workload_id=workload, generation=1, role=role, argv=(sys.executable, "-c", "import time; time.sleep(3600)"),
                 env={"PATH": os.defpath}, cwd="/", identity=Identity(uid, uid, "/"), size=None, labels={"owner": "ada"},

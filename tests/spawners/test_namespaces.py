@@ -1,5 +1,6 @@
 """A user's namespace: who may reach whom is computed from its policies, as Kubernetes does."""
 
+import base64
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from moorage_spawners.launch.errors import ManifestError
-from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, objects, pull_secret
+from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, claim, contents, objects, pull_secret
 
 USER = UserNamespace(name="moorage-ada-x", owner="us-1 (Ada)", quota={"pods": "20", "requests.cpu": "16"})
 RELEASE = ReleaseSettings(
@@ -154,15 +155,16 @@ def test_service_and_hub_get_one_role_each_and_nobody_else_any() -> None:
     ]
 
 
-def test_the_pull_secret_is_copied_and_nothing_else_is() -> None:
-    source = {
-        "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "e30="},
-        "metadata": {"name": "pull", "namespace": "moorage", "uid": "1", "annotations": {"a": "b"}},
-    }  # fmt: skip
-    made = pull_secret(USER, source)
-    assert made["metadata"]["namespace"] == "moorage-ada-x"
-    assert set(made["metadata"]) == {"name", "namespace", "labels"}
-    assert made["data"] == source["data"]
-    for wrong in ({**source, "type": "Opaque"}, {**source, "data": {".dockerconfigjson": "e30=", "more": "e30="}}):
-        with pytest.raises(ManifestError, match="one key"):
-            pull_secret(USER, wrong)
+def test_the_registrys_credentials_and_the_home_are_the_users_namespaces() -> None:
+    made = pull_secret(USER, b'{"auths": {}}')
+    assert (made["type"], made["metadata"]["namespace"]) == ("kubernetes.io/dockerconfigjson", "moorage-ada-x")
+    assert base64.b64decode(made["data"][".dockerconfigjson"]) == b'{"auths": {}}'
+    home = claim(USER, capacity="10Gi", storage_class="", access_modes=["ReadWriteOnce"])
+    assert home["spec"] == {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
+    assert claim(USER, capacity="1Gi", storage_class="fast", access_modes=[])["spec"]["storageClassName"] == "fast"
+    assert home["metadata"]["labels"]["moorage.dev/owner"] == made["metadata"]["labels"]["moorage.dev/owner"]
+
+
+def test_only_the_quota_follows_what_changes() -> None:
+    (quota,) = contents(USER)
+    assert (quota["kind"], quota["spec"]["hard"]["pods"]) == ("ResourceQuota", "20")

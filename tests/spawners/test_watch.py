@@ -52,12 +52,12 @@ async def test_given_namespaces_are_watched_each_and_no_other() -> None:
 
 
 async def test_a_picture_is_not_fresh_before_all_of_it_was_listed() -> None:
-    kubernetes = FakeKubernetes(failing=500)
+    kubernetes, begun = FakeKubernetes(failing=500), time.monotonic()
     async with watching(kubernetes, following=False) as scene:
         await scene.until(lambda: scene.watcher.trouble)
         assert "500" in str(scene.watcher.trouble)
         assert not scene.watcher.fresh_within(1e9)
-        begun = time.monotonic()
+        assert not scene.watcher.listed_since(begun)
         kubernetes.failing = None
         await scene.until(lambda: scene.watcher.fresh_within(WITHIN))
         assert scene.watcher.listed_since(begun)

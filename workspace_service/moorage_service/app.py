@@ -97,6 +97,8 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
             loop.stop()
         if background:
             context.leadership.stop()
+        if context.pods is not None:
+            context.pods.close()
         context.database.close()
 
     app = FastAPI(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -12,20 +12,24 @@ from moorage_service.clock import Clock, utc_now
 from moorage_service.identity.hub import HubClient
 from moorage_service.identity.rates import RateLimits
 from moorage_service.identity.vault import Vault
-from moorage_service.ledger.inventory import Capacity, measure
+from moorage_service.ledger.inventory import Capacity, measure, of_cluster
 from moorage_service.reconciler.leadership import Leadership
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
 from moorage_service.watch.heartbeats import Heartbeats
-from moorage_spawners.launch import LocalProcesses
+from moorage_spawners.launch import LocalProcesses, Processes
+
+if TYPE_CHECKING:  # one machine loads no client of a cluster
+    from moorage_spawners.launch.pod_processes import PodProcesses
 
 
 @dataclass(kw_only=True)
 class Context:
     settings: Settings
     database: Database
-    processes: LocalProcesses
+    machine: LocalProcesses  # the processes of this machine; none where all workloads are pods
+    pods: "PodProcesses | None" = None  # on Kubernetes
     vault: Vault
     hub: HubClient
     capacity: Capacity
@@ -40,10 +44,21 @@ class Context:
 
     def __post_init__(self) -> None:
         self.leadership = Leadership(
-            self.database, self.clock, self.wakeup, self.processes.root / "fence", self.settings.lease_s
+            self.database, self.clock, self.wakeup, self.machine.root / "fence", self.settings.lease_s
         )
         self.processes.guard = self.leadership.require
+        self.machine.guard = self.leadership.require
         self.rates = RateLimits(self.settings.rates)
+
+    @property
+    def advisory(self) -> str | None:
+        """Why sizes are advisory here; None where they bind."""
+        return self.machine.limits_enforced() if self.pods is None else None
+
+    @property
+    def processes(self) -> Processes:
+        """Where workloads run here."""
+        return self.machine if self.pods is None else self.pods
 
 
 def make_context(settings: Settings) -> Context:
@@ -51,13 +66,38 @@ def make_context(settings: Settings) -> Context:
     _make_folders(settings.state)
     database = Database(settings.sqlalchemy_url)
     database.migrate()
+    wakeup = Wakeup()
     return Context(
         settings=settings,
         database=database,
-        processes=LocalProcesses(settings.state / "workloads"),
+        wakeup=wakeup,
+        pods=pods_of(settings, database, wakeup),
+        machine=LocalProcesses(settings.state / "workloads"),
         vault=Vault.open(settings.secrets / "vault-key"),
         hub=HubClient(settings.hub_api_url, settings.secrets / "service-to-hub", cache_s=settings.hub_token_cache_s),
-        capacity=measure(settings.inventory),
+        capacity=capacity_of(settings),
+    )
+
+
+def capacity_of(settings: Settings) -> Capacity:
+    if settings.kubernetes is None:
+        return measure(settings.inventory)
+    return of_cluster(settings.inventory, settings.kubernetes.gpu_types)
+
+
+def pods_of(settings: Settings, database: Database, wakeup: Wakeup) -> "PodProcesses | None":
+    if settings.kubernetes is None:
+        return None
+    from moorage_service.notebooks.namespaces import Namespaces
+    from moorage_spawners.launch.pod_processes import PodProcesses
+
+    of = settings.kubernetes
+    return PodProcesses(
+        of.managed_by,
+        of.namespaces,
+        of.pod_settings(),
+        namespace_of=Namespaces(database).of_workload,
+        changed=wakeup.notify,
     )
 
 

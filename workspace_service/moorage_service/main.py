@@ -14,6 +14,7 @@ from moorage_service.settings import Settings, SettingsError, load
 from moorage_service.store.migrations import SchemaError
 from moorage_service.walls import raise_wall
 from moorage_service.watch import logs
+from moorage_spawners.launch import LaunchError
 
 RETRY_S = 0.5
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def main() -> None:
     logs.configure(settings.log_format)
     try:
         context = _patiently(settings)
-    except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (SchemaError, OSError, OperationalError, NoSuchModuleError, ModuleNotFoundError, LaunchError) as error:
         sys.exit(f"moorage-service: it can't start. {error}")
     raise_wall(context)
     # Access lines would hold one-use codes and fill the disk with agents' reports.

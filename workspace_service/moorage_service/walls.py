@@ -17,7 +17,7 @@ SWITCHED_OFF = "`port_wall` is off in settings.yaml: ports of notebooks and clus
 def raise_wall(context: Context) -> None:
     """As the service starts. `context.no_wall` says why there is none."""
     settings = context.settings
-    wall = context.processes.wall
+    wall = context.machine.wall
     if os.geteuid() != 0:
         context.no_wall = ONE_USER
         return
@@ -29,7 +29,7 @@ def raise_wall(context: Context) -> None:
     with context.database.read() as session:
         mapped = {uid for uid in session.scalars(select(UserRow.uid)) if uid is not None and uid not in users}
     try:
-        wall.up(users, mapped, context.processes.held_ports())
+        wall.up(users, mapped, context.machine.held_ports())
     except WallError as error:
         context.no_wall = f"{error} Until then the ports of notebooks and clusters answer every user of this machine who has their token."
         log.warning("users' ports are not walled off: %s", error)

@@ -7,6 +7,7 @@ who needs one machine alone loads no client of a cluster.
 
 from moorage_spawners.launch.errors import LaunchError, OtherGenerationError, WallError
 from moorage_spawners.launch.local import LocalProcesses
+from moorage_spawners.launch.processes import Processes
 from moorage_spawners.launch.types import Identity, Observation, ProcessSpec, ProcessState
 from moorage_spawners.launch.wall import PortWall
 
@@ -19,5 +20,6 @@ __all__ = [
     "PortWall",
     "ProcessSpec",
     "ProcessState",
+    "Processes",
     "WallError",
 ]

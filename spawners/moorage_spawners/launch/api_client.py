@@ -15,8 +15,9 @@ async def connect() -> ApiClient:
     """
     configuration = Configuration()
     try:
-        if os.environ.get("KUBECONFIG"):
-            await config.load_kube_config(client_configuration=configuration)
+        file = os.environ.get("KUBECONFIG")
+        if file:
+            await config.load_kube_config(config_file=file, client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (config.ConfigException, OSError) as error:

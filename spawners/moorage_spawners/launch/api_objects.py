@@ -141,6 +141,21 @@ async def send(api: ApiClient, method: str, path: str, body: Object | None, *, w
     return response.status, found if isinstance(found, dict) else {}
 
 
+async def read_log(api: ApiClient, namespace: str, pod: str, *, lines: int, longest: int, within_s: float) -> bytes:
+    """The last `lines` lines of a pod's only container, `longest` bytes at most; nothing where there is none. Raises Unanswered."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    limits = aiohttp.ClientTimeout(total=within_s, sock_connect=CONNECT_S)
+    try:
+        response = await api.call_api(
+            path, "GET", query_params=[("tailLines", str(lines))], auth_settings=["BearerToken"],
+            _preload_content=False, _request_timeout=limits,
+        )  # fmt: skip
+        async with response:
+            return (await response.read())[-longest:] if response.status == 200 else b""
+    except (aiohttp.ClientError, OSError) as error:
+        raise Unanswered(_sentence(path, error)) from error
+
+
 async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status == GONE:
         raise Expired

@@ -67,10 +67,11 @@ class Builds(_Part):
 
 
 class GpuType(_Part):
-    """`nodeLabels`: of the machines that have this type; `resource`: what a pod asks for."""
+    """`nodeLabels`: of the machines that have this type; `resource`: what a pod asks for; `count`: of them, if bounded."""
 
     node_labels: dict[str, str] = Field(alias="nodeLabels")
     resource: str = "nvidia.com/gpu"
+    count: int | None = Field(None, ge=0)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
 
 
@@ -112,7 +113,10 @@ class KubernetesSettings(_Part):
     def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:
         """What users' pods are made with."""
         return PodSettings(
-            gpu_node_labels={name: each.node_labels for name, each in self.gpu_types.items()}, node_labels=self.pods.node_selector,
+            gpu_node_labels={name: each.node_labels for name, each in self.gpu_types.items()},
+            gpu_resources={name: each.resource for name, each in self.gpu_types.items()},
+            gpu_tolerations={name: tuple(each.tolerations) for name, each in self.gpu_types.items()},
+            node_labels=self.pods.node_selector,
             tolerations=tuple(self.pods.tolerations), cpu_limit="equal" if self.pods.cpu_limit == "size" else "burstable",
             image_pull_secrets=image_pull_secrets,
             priority_classes=dict.fromkeys(("notebook", "cluster", "run"), self.priority_class) if self.priority_class else {},

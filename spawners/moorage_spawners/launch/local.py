@@ -226,6 +226,16 @@ class LocalProcesses:
         generations = [folder.generation for folder in self._generations(workload_id, role)]
         return self._folder(workload_id, role, max(generations, default=1)).path / files.LOG
 
+    def log_tail(self, workload_id: str, role: str, longest: int) -> bytes:
+        """The end of the newest generation's output."""
+        path = self.log_path(workload_id, role)
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - longest))
+                return file.read()
+        except FileNotFoundError:
+            return b""
+
     def limits_enforced(self) -> str | None:
         """None when sizes bind here; else the sentence that says they are advisory, and why."""
         return self._limits

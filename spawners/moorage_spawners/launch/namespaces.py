@@ -4,8 +4,9 @@ Every pod of the namespace starts with no way in or out; each policy here opens 
 the policies of its clusters, by label, not here.
 """
 
+import base64
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ from moorage_spawners.launch.errors import ManifestError
 from moorage_spawners.launch.labels import INSTALLATION, KIND, MANAGED_BY, MANAGER, OWNER
 from moorage_spawners.launch.names import is_dns_label, label_value
 
+HOME_CLAIM = "home"
+PULL_SECRET = "moorage-pull"  # noqa: S105 - its name
 NAME = "moorage"  # of the quota and the limit range: one of each in a namespace
 RBAC = "rbac.authorization.k8s.io"
 PULL_TYPE = "kubernetes.io/dockerconfigjson"
@@ -72,23 +75,37 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
         *_policies(user, release),
         *_bindings(user, release),
     ]
-    for each in made:
-        each["metadata"].setdefault("labels", {}).update({MANAGED_BY: MANAGER, OWNER: label_value(user.owner)})
-    return made
+    return [_labelled(each, user) for each in made]
 
 
-def pull_secret(user: UserNamespace, source: Mapping[str, Any]) -> dict[str, Any]:
-    """The installation's credentials for its registry, `source`, as the user's namespace needs them. Raises ManifestError."""
-    if source.get("type") != PULL_TYPE or set(source.get("data") or {}) != {".dockerconfigjson"}:
-        raise ManifestError(
-            f"The Secret for pulling images is to have the type {PULL_TYPE} and one key, .dockerconfigjson."
-        )
-    metadata = {
-        "name": source["metadata"]["name"],
-        "namespace": user.name,
-        "labels": {MANAGED_BY: MANAGER, OWNER: label_value(user.owner)},
+def contents(user: UserNamespace) -> list[dict[str, Any]]:
+    """Of all this what changes as time goes by: the quota, which follows the limits."""
+    return [_labelled(_quota(user), user)]
+
+
+def claim(user: UserNamespace, *, capacity: str, storage_class: str, access_modes: Sequence[str]) -> dict[str, Any]:
+    """The volume of the user's home, which outlives every notebook. `storage_class`: the cluster's default when empty."""
+    spec: dict[str, Any] = {"accessModes": list(access_modes), "resources": {"requests": {"storage": capacity}}}
+    if storage_class:
+        spec["storageClassName"] = storage_class
+    return _labelled(_object("v1", "PersistentVolumeClaim", HOME_CLAIM, user, spec), user)
+
+
+def pull_secret(user: UserNamespace, credentials: bytes) -> dict[str, Any]:
+    """The installation's credentials for its registry, a .dockerconfigjson, as the user's namespace needs them."""
+    data = {".dockerconfigjson": base64.b64encode(credentials).decode()}
+    made = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": PULL_TYPE,
+        "metadata": {"name": PULL_SECRET, "namespace": user.name},
     }
-    return {"apiVersion": "v1", "kind": "Secret", "type": PULL_TYPE, "metadata": metadata, "data": dict(source["data"])}
+    return _labelled({**made, "data": data}, user)
+
+
+def _labelled(made: dict[str, Any], user: UserNamespace) -> dict[str, Any]:
+    made["metadata"].setdefault("labels", {}).update({MANAGED_BY: MANAGER, OWNER: label_value(user.owner)})
+    return made
 
 
 def _namespace(user: UserNamespace, release: ReleaseSettings) -> dict[str, Any]:

@@ -121,16 +121,21 @@ class PodObserver:
         if events is not None:
             events.listen(self._take_event)
 
-    def observe(self, workload_id: str) -> list[Observation]:
+    def observe(self, workload_id: str, namespace: str | None = None) -> list[Observation]:
         """Of each role the newest generation's pods, and any older one that is not gone. Raises StaleViewError.
 
         An empty answer means that none was there `stale_after_s` ago: what was made since then is to be noted with the watcher.
+        `namespace`: where it runs; what is heard of others does not matter then.
         """
-        if not self._pods.fresh_within(self._stale_after_s):
+        if not self._pods.fresh_within(self._stale_after_s, namespace):
             raise StaleViewError(
                 f"The cluster was not heard of for more than {self._stale_after_s:.0f} s, so nothing is decided about what "
                 f"runs there. {self._pods.trouble or 'It is asked again and again.'}"
             )
+        return self.seen(workload_id)
+
+    def seen(self, workload_id: str) -> list[Observation]:
+        """As `observe`, however long ago that was."""
         now = self._clock()
         living = [observe(pod, now, self._of(uid)) for uid, pod in self._living.get(workload_id, {}).items()]
         found = [seen for seen in living if seen is not None] + list(self._departed.get(workload_id, {}).values())
@@ -140,8 +145,15 @@ class PodObserver:
 
     def observe_all(self) -> list[Observation]:
         """Of every workload of which anything is or was seen. Raises StaleViewError."""
-        workloads = sorted({*self._living, *self._departed})
-        return [seen for workload_id in workloads for seen in self.observe(workload_id)]
+        return [seen for workload_id in self.workloads() for seen in self.observe(workload_id)]
+
+    def workloads(self) -> list[str]:
+        """Those of which anything is or was seen."""
+        return sorted({*self._living, *self._departed})
+
+    def pods(self, workload_id: str) -> list[Object]:
+        """As they were seen last."""
+        return list(self._living.get(workload_id, {}).values())
 
     def forget(self, workload_id: str) -> None:
         """Drops what was kept of pods that are gone."""

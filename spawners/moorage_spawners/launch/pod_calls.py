@@ -51,7 +51,7 @@ class PodCalls:
                 _refuse_beside(other, spec)
             self.guard()
             if secret is not None:
-                await self._keep(secret)
+                await self.keep([secret])
             pod = await self._make_pod(spec, body)
         self._note(pod, spec)
         if secret is not None:
@@ -81,13 +81,15 @@ class PodCalls:
             _raise(status, answer)
         return answer
 
-    async def _keep(self, secret: Object) -> None:
-        """Makes the Secret, or gives one that an earlier call left its new content."""
-        status, answer = await send(self._api, "POST", _collection(secret), secret, within_s=WITHIN_S)
-        if status == 409:
-            status, answer = await send(self._api, "PUT", _own(secret), secret, within_s=WITHIN_S)
-        if status not in (200, 201):
-            _raise(status, answer)
+    async def keep(self, objects: Sequence[Object]) -> None:
+        """Makes each, or gives one that is there its present content. Raises PodRefusedError, Unanswered."""
+        for each in objects:
+            self.guard()
+            status, answer = await send(self._api, "POST", _collection(each), each, within_s=WITHIN_S)
+            if status == 409 and answer.get("reason") == "AlreadyExists":
+                status, answer = await send(self._api, "PUT", _own(each), each, within_s=WITHIN_S)
+            if status not in (200, 201):
+                _raise(status, answer)
 
     async def _bind(self, secret: Object, pod: Object) -> None:
         """The Secret goes when the pod goes. Done again for a pod that is there: the call that made it may have been cut off before."""
@@ -113,6 +115,14 @@ class PodCalls:
             status, answer = await send(self._api, "DELETE", path, options, within_s=WITHIN_S)
             if status not in (200, 202, 404, 409):
                 _raise(status, answer)
+
+    async def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Removes an object of the core API, `kind` as in its path; gone already is no error. Raises PodRefusedError, Unanswered."""
+        self.guard()
+        path = f"/api/v1/namespaces/{namespace}/{kind}/{name}"
+        status, answer = await send(self._api, "DELETE", path, None, within_s=WITHIN_S)
+        if status not in (200, 202, 404):
+            _raise(status, answer)
 
     async def make(self, objects: Sequence[Object]) -> None:
         """Makes what a namespace holds, in order; what is there already stays as it is. Raises PodRefusedError, Unanswered."""
@@ -158,6 +168,7 @@ def _raise(status: int, answer: Object) -> None:
 _GROUPS = {
     "Namespace": "namespaces", "ResourceQuota": "resourcequotas", "LimitRange": "limitranges",
     "NetworkPolicy": "networkpolicies", "RoleBinding": "rolebindings", "Secret": "secrets",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
 }  # fmt: skip
 
 

@@ -32,13 +32,16 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
 class PodSettings:
     """An installation's rules for pods.
 
-    `gpu_node_labels`: for each GPU type the labels of the nodes that have it. `cpu_limit`: "equal" holds a pod to its cores,
+    `gpu_node_labels`, `gpu_resources`, `gpu_tolerations`: for each GPU type the labels of the nodes that have it, what a pod asks for
+    (`gpu_resource` if not there), and the taints of those nodes. `cpu_limit`: "equal" holds a pod to its cores,
     "burstable" lets it use what others leave. `priority_classes`: by kind of workload. `tolerations`: as Kubernetes writes
     them. `scratch`: bytes of a node's disk that one pod may fill, in /tmp and its like.
     """
 
     gpu_resource: str = "nvidia.com/gpu"
     gpu_node_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gpu_resources: Mapping[str, str] = field(default_factory=dict)
+    gpu_tolerations: Mapping[str, tuple[Mapping[str, str], ...]] = field(default_factory=dict)
     node_labels: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, str], ...] = ()
     cpu_limit: Literal["equal", "burstable"] = "burstable"
@@ -82,7 +85,8 @@ def resources(size: Size, settings: PodSettings) -> dict[str, Any]:
     if settings.cpu_limit == "equal":
         limits["cpu"] = cpu
     if size.gpu:
-        requests[settings.gpu_resource] = limits[settings.gpu_resource] = str(size.gpu)
+        resource = settings.gpu_resources.get(size.gpu_type or "", settings.gpu_resource)
+        requests[resource] = limits[resource] = str(size.gpu)
     return {"requests": requests, "limits": limits}
 
 
@@ -96,6 +100,12 @@ def node_selector(size: Size, settings: PodSettings) -> dict[str, str]:
             raise ManifestError(f"There is no GPU type {size.gpu_type!r:.80} here; those there are: {known}.")
         labels.update(found)
     return labels
+
+
+def tolerations(size: Size, settings: PodSettings) -> list[dict[str, str]]:
+    """The taints that a pod of this size bears."""
+    typed = settings.gpu_tolerations.get(size.gpu_type or "", ()) if size.gpu else ()
+    return [dict(each) for each in (*settings.tolerations, *typed)]
 
 
 def environment(plain: Mapping[str, str], secret_name: str | None, secret: Mapping[str, str]) -> list[dict[str, Any]]:

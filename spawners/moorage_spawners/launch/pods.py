@@ -17,6 +17,7 @@ from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.names import is_dns_label, pod_name
 from moorage_spawners.launch.pod_parts import PodSettings
 
+ENVIRONMENTS = "/opt/moorage/environments"  # in an image, where an environment is found by its digest
 PROBE_PERIOD_S = 1  # until it answers the first time, when somebody waits
 READINESS_PERIOD_S = 10
 _PATH = re.compile(r"(/[A-Za-z0-9@._-]+)+", re.ASCII)
@@ -99,8 +100,9 @@ def manifest(spec: PodSpec, settings: PodSettings) -> dict[str, Any]:
         body["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     if selector:
         body["nodeSelector"] = selector
-    if settings.tolerations:
-        body["tolerations"] = [dict(each) for each in settings.tolerations]
+    borne = pod_parts.tolerations(spec.size, settings)
+    if borne:
+        body["tolerations"] = borne
     if priority:
         body["priorityClassName"] = priority
     metadata = {
@@ -116,13 +118,16 @@ def secret_manifest(spec: PodSpec, values: Mapping[str, str]) -> dict[str, Any]:
     """The Secret that the pod's `secret_env` refers to: key -> value. Raises ManifestError when a key is missing, or is no use."""
     if spec.secret_name is None or set(values) != set(spec.secret_env.values()):
         raise ManifestError("The keys of a Secret are to be those that its pod refers to, no more and no fewer.")
+    return secret(spec.ownership, spec.namespace, spec.secret_name, values)
+
+
+def secret(ownership: Ownership, namespace: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """A Secret of a workload. Raises ManifestError."""
     data = {key: base64.b64encode(value.encode()).decode() for key, value in sorted(values.items())}
     metadata = {
-        "name": pod_parts.volume_name(spec.secret_name, "The Secret"),
-        "namespace": spec.namespace,
-        "labels": spec.ownership.labels(),
-        "annotations": spec.ownership.annotations(),
-    }
+        "name": pod_parts.volume_name(name, "The Secret"), "namespace": namespace, "labels": ownership.labels(),
+        "annotations": ownership.annotations(),
+    }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data}
 
 

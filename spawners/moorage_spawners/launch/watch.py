@@ -53,27 +53,44 @@ class Watcher:
 
     def __init__(self, resources: Sequence[Resource], *, timing: Timing | None = None) -> None:
         self._listeners: list[Callable[[Change], None]] = []
-        self._scopes = [_Scope(resource, timing or Timing(), self._tell) for resource in resources]
+        self._timing = timing or Timing()
+        self._scopes = [_Scope(resource, self._timing, self._tell) for resource in resources]
         self._moved = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._running = False
+
+    def add(self, resource: Resource) -> None:
+        """Watches one more, of another namespace than those there are."""
+        scope = _Scope(resource, self._timing, self._tell)
+        self._scopes.append(scope)
+        if self._running:
+            scope.begin()
+
+    def drop(self, namespace: str) -> None:
+        """The namespace is gone for certain, and so is all that was in it. It is watched no longer."""
+        for scope in [each for each in self._scopes if each.resource.namespace == namespace]:
+            self._scopes.remove(scope)
+            scope.end()
+            self._tell([Change("gone", each) for each in scope.known.values()])
+
+    def namespaces(self) -> set[str]:
+        """Those that are watched, each by itself."""
+        return {scope.resource.namespace for scope in self._scopes if scope.resource.namespace is not None}
 
     def listen(self, to: Callable[[Change], None]) -> None:
         """`to` is called in the watcher's task, for every change from now on; before the start, so that it hears of all."""
         self._listeners.append(to)
 
     async def __aenter__(self) -> "Watcher":
-        self._task = asyncio.create_task(self._run())
+        self._running = True
+        for scope in self._scopes:
+            scope.begin()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for scope in self._scopes:
-                group.create_task(scope.run())
+        self._running = False
+        tasks = [task for scope in self._scopes if (task := scope.end()) is not None]
+        if tasks:
+            await asyncio.wait(tasks)
 
     def objects(self) -> list[Object]:
         """As they were seen last, however long ago that is."""
@@ -82,13 +99,17 @@ class Watcher:
     def get(self, namespace: str, name: str) -> Object | None:
         return next((scope.known[namespace, name] for scope in self._scopes if (namespace, name) in scope.known), None)
 
-    def age(self) -> float:
-        """Seconds since the server last bore out the picture, by a list or a line of a stream; infinite before the first list."""
-        return max((time.monotonic() - scope.fresh_at for scope in self._scopes), default=math.inf)
+    def age(self, namespace: str | None = None) -> float:
+        """Seconds since the server last bore out the picture (of a namespace, or the oldest of all), by a list or a line of a stream.
 
-    def fresh_within(self, seconds: float) -> bool:
+        Infinite before the first list, and of a namespace that is not watched.
+        """
+        asked = [scope for scope in self._scopes if namespace is None or scope.resource.namespace in (None, namespace)]
+        return max((time.monotonic() - scope.fresh_at for scope in asked), default=math.inf)
+
+    def fresh_within(self, seconds: float, namespace: str | None = None) -> bool:
         """Whether anything may be decided by the picture: what is not in it was not there `seconds` ago."""
-        return self.age() <= seconds
+        return self.age(namespace) <= seconds
 
     def listed_since(self, moment: float) -> bool:
         """Whether complete lists were begun after `moment` of the monotonic clock: what was made before it would be in them."""
@@ -133,11 +154,21 @@ class _Scope:
     timing: Timing
     tell: Callable[[Sequence[Change]], None]
     known: dict[Key, Object] = field(default_factory=dict)
+    task: "asyncio.Task[None] | None" = None
     position: str = ""  # the version up to which the picture is known to be right
     fresh_at: float = -math.inf
     listed_at: float = -math.inf
     trouble: str | None = None
     _old_lists: int = 0
+
+    def begin(self) -> None:
+        self.task = asyncio.create_task(self.run())
+
+    def end(self) -> "asyncio.Task[None] | None":
+        """The task that ends, if there was one."""
+        if self.task is not None:
+            self.task.cancel()
+        return self.task
 
     async def run(self) -> None:
         failures = 0

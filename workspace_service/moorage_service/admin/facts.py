@@ -83,7 +83,7 @@ def gather(context: Context) -> Facts:
     """Raises SQLAlchemyError when the store can't be read."""
     before = _observed(context)
     scratch = _scratch(context.settings)
-    groups = context.processes.groups()
+    groups = context.machine.groups()
     with context.database.read() as session:
         now = context.clock()
         recent = or_(WorkloadRow.ended_at.is_(None), WorkloadRow.ended_at > now - LOOK_BACK)

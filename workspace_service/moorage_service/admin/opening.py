@@ -8,14 +8,14 @@ from pathlib import Path
 
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from moorage_service.context import Context
+from moorage_service.context import Context, capacity_of, pods_of
 from moorage_service.identity.hub import HubClient
 from moorage_service.identity.vault import Vault
-from moorage_service.ledger.inventory import measure
+from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings, SettingsError, load
 from moorage_service.store import migrations
 from moorage_service.store.database import Database
-from moorage_spawners.launch import LocalProcesses
+from moorage_spawners.launch import LaunchError, LocalProcesses
 
 
 class AdminError(Exception):
@@ -53,18 +53,27 @@ def opened(state: Path) -> Iterator[Context]:
     if not key.exists():
         raise AdminError(f"{key} is gone: what it sealed can't be read any more. Restore it from a backup.")
     database = _database(settings)
+    wakeup = Wakeup()
+    try:
+        pods = pods_of(settings, database, wakeup)
+    except LaunchError as error:
+        raise AdminError(str(error)) from error
     hub = HubClient(settings.hub_api_url, settings.secrets / "service-to-hub", cache_s=0)
     try:
         yield Context(
             settings=settings,
             database=database,
-            processes=LocalProcesses(settings.state / "workloads"),
+            wakeup=wakeup,
+            pods=pods,
+            machine=LocalProcesses(settings.state / "workloads"),
             vault=Vault.open(key),
             hub=hub,
-            capacity=measure(settings.inventory),
+            capacity=capacity_of(settings),
         )
     finally:
         hub.close()
+        if pods is not None:
+            pods.close()
         database.close()
 
 

@@ -40,7 +40,7 @@ def _end_processes(context: Context, finding: Finding) -> str | None:
 def _remove_groups(context: Context, finding: Finding) -> str | None:
     if not _ended(context, finding.subject):
         return None
-    context.processes.remove_groups(finding.subject)
+    context.machine.remove_groups(finding.subject)
     return _note(context, finding, finding.subject, f"The control group that {finding.subject} left is removed.")
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from moorage.quantities import MOST
 from moorage.wire import (
     Attach,
     Cluster,
@@ -47,7 +48,7 @@ from moorage_spawners.launch.crash_points import reach
 
 
 def platform_of(context: Context) -> LocalPlatform:
-    return LocalPlatform(context.settings, context.processes, partial(hider, context))
+    return LocalPlatform(context.settings, context.machine, partial(hider, context))
 
 
 def head_size(settings: Settings, spec: ClusterSpec) -> Size:
@@ -144,7 +145,7 @@ def check(session: Session, context: Context, spec: ClusterSpec, environment: st
         spec,
         head_size(context.settings, spec),
         max_workers=context.settings.max_workers,
-        gpu_types=frozenset(context.capacity.gpus.values()),
+        gpu_types=context.capacity.gpu_types,
     )
     missing = ENGINES[spec.engine].missing(packages_of(session, environment))
     if missing is not None:
@@ -180,9 +181,11 @@ def options(context: Context, caller: Caller, project_slug: str | None) -> Clust
         head=Size(cpu=settings.head_size.cpu, memory=settings.head_size.memory),
         max_workers=settings.max_workers,
         max_worker=Size(
-            cpu=capacity.amounts["cpu"] / 1000, memory=capacity.amounts["memory"], gpu=capacity.amounts.get("gpu", 0)
+            cpu=capacity.amounts.get("cpu", MOST) / 1000,
+            memory=capacity.amounts.get("memory", MOST),
+            gpu=capacity.amounts.get("gpu", MOST),
         ),
-        gpu_types=sorted(set(capacity.gpus.values())),
+        gpu_types=sorted(capacity.gpu_types),
         remaining=remaining,
     )
 

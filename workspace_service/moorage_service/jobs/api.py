@@ -164,7 +164,7 @@ def log(
         run = runs.find(session, caller, run_id)
     note_opened(context, caller, run_id)
     kept = outputs.folder(context.settings, run.workload_id) / "run.log"
-    path = kept if kept.is_file() else context.processes.log_path(run.workload_id, launch.ROLE)
+    path = kept if kept.is_file() else context.machine.log_path(run.workload_id, launch.ROLE)
     if last is not None:
         offset = max(0, outputs.size(path) - last)
     return Response(outputs.tail(path, offset), media_type=outputs.KINDS["run.log"][0], headers=outputs.HEADERS)

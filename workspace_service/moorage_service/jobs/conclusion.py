@@ -83,7 +83,7 @@ def _save(context: Context, run_id: str) -> str | None:
     settings = context.settings
     try:
         salvage.outputs_of(settings, run_id)
-        outputs.keep_log(settings, run_id, context.processes.log_path(run_id, launch.ROLE))
+        outputs.keep_log(settings, run_id, context.machine.log_path(run_id, launch.ROLE))
         outputs.remove_parts(settings, run_id)
     except OSError as error:
         log.info("the outputs of run %s can't be saved: %s", run_id, error)

@@ -145,7 +145,7 @@ def _start_when_ready(context: Context, run_id: str) -> None:
     try:
         spec = launch.prepare(context, to_start)
         reach("run.prepared")
-        context.processes.start(spec)
+        context.machine.start(spec)
     except (SnapshotMissingError, LaunchError) as error:
         _fail(context, run_id, "run.not-started", f"The run could not be started: {error}")
         return

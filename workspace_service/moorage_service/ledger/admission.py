@@ -82,7 +82,7 @@ def check(
         if workload.kind != WorkloadKind.RUN.value:  # a run waits and asks again and again
             REFUSED.labels(worst.rule.id, worst.rule.resource).inc()
         raise LimitRefused(refusal(worst, lease.amounts, owner, workload, show_others=show_others))
-    if len(lease.devices) < asked.get("gpu", 0):
+    if len(lease.devices) < asked.get("gpu", 0) and not capacity.cluster:
         raise Conflict(
             "A GPU that should be free is still in use by a workload that ends. Try again in a few seconds.",
             code="gpu_busy",
@@ -142,7 +142,7 @@ def rules(session: Session, capacity: Capacity) -> list[Rule]:
             id=f"machine-{name}",
             scope="machine",
             scope_id=None,
-            scope_name="",
+            scope_name=gpus.whole(capacity),
             sharing="pool",
             resource=name,
             amount=amount,

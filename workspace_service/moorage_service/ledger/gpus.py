@@ -19,6 +19,10 @@ class Lease:
 
 def choose(capacity: Capacity, taken: Iterable[str], asked: Amounts, found: Sequence[Standing]) -> Lease:
     """`found`: the rules that apply to the owner, as they stand. Pure."""
+    if capacity.cluster:
+        kinds = {f"gpu:{each}" for each in capacity.gpu_types}
+        only = {next(iter(kinds)): asked["gpu"]} if "gpu" in asked and len(kinds) == 1 else {}
+        return Lease([], {**asked, **only})
     used = set(taken)
     free = [device for device in capacity.gpus if device not in used]
     left: dict[str, int] = {}
@@ -54,17 +58,22 @@ def type_of(capacity: Capacity, device: str) -> str:
 
 
 def absent_types(capacity: Capacity, asked: Amounts) -> list[Rule]:
-    """A type of GPU that this machine has none of is a rule as well: it lends 0 of them."""
+    """A type of GPU that there is none of is a rule as well: 0 of them are lent."""
     return [
         Rule(
             id=f"machine-{name}",
             scope="machine",
             scope_id=None,
-            scope_name="",
+            scope_name=whole(capacity),
             sharing="pool",
             resource=name,
             amount=0,
         )
         for name in asked
-        if name.startswith("gpu:") and name not in capacity.amounts
+        if name.startswith("gpu:") and name.removeprefix("gpu:") not in capacity.gpu_types
     ]
+
+
+def whole(capacity: Capacity) -> str:
+    """What lends all this, in words."""
+    return "this cluster" if capacity.cluster else "this machine"

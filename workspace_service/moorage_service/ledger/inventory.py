@@ -1,21 +1,32 @@
-"""What this machine lends: cores, memory and GPUs, measured unless the settings say otherwise."""
+"""What this machine lends: cores, memory and GPUs, measured unless the settings say otherwise. A cluster lends what it is told to."""
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import psutil
 
 from moorage_service.ledger.resources import Amounts
 from moorage_service.settings import Inventory
+from moorage_spawners.launch.kubernetes_settings import GpuType
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Amounts in the ledger's numbers, and each GPU device with its type."""
+    """Amounts in the ledger's numbers, and each GPU device with its type.
+
+    `cluster`: it is one, which gives out devices by itself, and `kinds` are the types of GPUs that may be asked for there.
+    """
 
     amounts: Amounts
     gpus: dict[str, str] = field(default_factory=dict)
+    cluster: bool = False
+    kinds: frozenset[str] = frozenset()
+
+    @property
+    def gpu_types(self) -> frozenset[str]:
+        return self.kinds if self.cluster else frozenset(self.gpus.values())
 
 
 def measure(inventory: Inventory) -> Capacity:
@@ -28,6 +39,19 @@ def measure(inventory: Inventory) -> Capacity:
     for kind in gpus.values():
         amounts[f"gpu:{kind}"] = amounts.get(f"gpu:{kind}", 0) + 1
     return Capacity(amounts, dict(gpus))
+
+
+def of_cluster(inventory: Inventory, types: Mapping[str, GpuType]) -> Capacity:
+    """What is not told is not bounded here: the cluster may grow, and says itself when it has no room."""
+    amounts: Amounts = {}
+    if inventory.cpu is not None:
+        amounts["cpu"] = round(inventory.cpu * 1000)
+    if inventory.memory is not None:
+        amounts["memory"] = inventory.memory
+    counted = {f"gpu:{name}": each.count for name, each in types.items() if each.count is not None}
+    if len(counted) == len(types):
+        amounts["gpu"] = sum(counted.values())
+    return Capacity({**amounts, **counted}, cluster=True, kinds=frozenset(types))
 
 
 def find_gpus() -> dict[str, str]:

@@ -34,7 +34,7 @@ class Rule:
             "project": f"each user in project {self.scope_name}"
             if self.sharing == "each"
             else f"project {self.scope_name} together",
-            "machine": "this machine",
+            "machine": self.scope_name or "this machine",
         }[self.scope]
         verb = "can lend" if self.scope == "machine" else "may hold"
         if self.window_s is None:

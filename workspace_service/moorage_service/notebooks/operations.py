@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from moorage.wire import Notebook, NotebookAdmission, NotebookObservation, NotebookRequest, Phase, Size, WorkloadKind
-from moorage_images import environments
 from moorage_service.context import Context
-from moorage_service.errors import BadRequest, Conflict
-from moorage_service.identity import homes, users
+from moorage_service.errors import BadRequest, Conflict, ServiceError
+from moorage_service.identity import users
 from moorage_service.identity.rates import Action
 from moorage_service.identity.tokens import issue_token
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
-from moorage_service.projects import secrets
+from moorage_service.notebooks.platforms.arrangement import Admitted, Platform
+from moorage_service.notebooks.platforms.local import LocalPlatform
 from moorage_service.projects.access import find_project
 from moorage_service.recovery import cards
 from moorage_service.store.locks import lock
@@ -65,20 +63,32 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
         )
         holds = ", ".join(in_words(name, units) for name, units in amounts.items())
         lifecycle.record(session, workload.id, "notebook.admitted", f"Admitted: it holds {holds}.", now=now)
+        platform = platform_of(context)
         token = issue_token(session, workload)
-        answer = answer_to(context, session, workload, user, project, token=token, gpus=reservation.gpus)
+        admitted = Admitted(workload=workload, user=user, project=project, token=token, gpus=list(reservation.gpus))
+        arrangement = platform.arrange(session, admitted)
         session.flush()
         reach("notebook.recorded")
     reach("notebook.committed")
+    answer = arrangement.admission
     try:
-        homes.ensure_home(context.settings, user)
-    except homes.HomeUnusable as error:
+        platform.prepare(arrangement, user)
+    except ServiceError as error:
         give_up(context, answer.workload_id, error.message)
         raise
     cards.keep(context, answer.workload_id)
     ADMITTED.labels("notebook").inc()
     context.wakeup.notify()
     return answer
+
+
+def platform_of(context: Context) -> Platform:
+    if context.pods is None:
+        return LocalPlatform(context.settings, context.vault)
+    from moorage_service.notebooks.platforms.kubernetes import KubernetesPlatform  # it loads a cluster's client
+
+    assert context.settings.kubernetes is not None
+    return KubernetesPlatform(context.settings.kubernetes, context.pods, context.vault)
 
 
 def give_up(context: Context, workload_id: str, reason: str) -> None:
@@ -89,21 +99,6 @@ def give_up(context: Context, workload_id: str, reason: str) -> None:
             workload.details = {**workload.details, "hub_told": True, "failure": reason}
             lifecycle.ask_to_end(session, workload, now=context.clock(), reason=reason)
     context.wakeup.notify()
-
-
-def answer_to(
-    context: Context, session: Session, workload: WorkloadRow, user: UserRow, project: ProjectRow, *, token: str,
-    gpus: list[Any],
-) -> NotebookAdmission:  # fmt: skip
-    """What the spawner is told of an admitted notebook. Without a token: of one that runs already."""
-    environment = workload.environment or ""
-    return NotebookAdmission(
-        workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
-        environment_path=str(environments.path_of(context.settings.environments, environment)),
-        project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
-        gpu_devices=list(gpus), runs=not token,
-        environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id) if token else {},
-    )  # fmt: skip
 
 
 def refuse_at_once(context: Context, user_id: str, admin: bool, slug: str, size: Size) -> None:
@@ -195,13 +190,6 @@ def end_stale(context: Context, request: NotebookRequest) -> None:
             )
     if rows:
         context.wakeup.notify()
-
-
-def _archive(context: Context, project: ProjectRow) -> str | None:
-    if project.files is None:
-        return None
-    path: Path = context.settings.state / "snapshots" / "projects" / f"{project.files}.tar"
-    return str(path)
 
 
 def observe(context: Context, workload_id: str, observation: NotebookObservation) -> None:

@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -19,6 +20,7 @@ from moorage_service.workloads import lifecycle
 from moorage_service.workloads.hiding import hider
 from moorage_spawners.launch import Observation
 from moorage_spawners.launch.crash_points import reach
+from moorage_spawners.launch.errors import StaleViewError
 
 LOG_TAIL = 2000  # bytes
 
@@ -28,8 +30,9 @@ log = logging.getLogger(__name__)
 def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
     """Those of the live notebooks of which something is to be noted or done."""
     for workload_id, known in _known(context, live).items():
-        if _to_do(known, context.processes.observe(workload_id)) is not None:
-            yield workload_id
+        with suppress(StaleViewError):  # of this one nobody knows: nothing is decided until somebody does
+            if _to_do(known, context.processes.observe(workload_id)) is not None:
+                yield workload_id
 
 
 def step(context: Context, workload_id: str) -> None:
@@ -175,14 +178,9 @@ def _log_tail(context: Context, observed: list[Observation]) -> str:
     """The log goes with the processes' records; its end stays in the history, for its owner."""
     if not observed:
         return ""
-    path = context.processes.log_path(observed[-1].workload_id, observed[-1].role)
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_TAIL))
-            tail = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-    return hider(context, observed[-1].workload_id)(tail)
+    last = observed[-1]
+    tail = context.processes.log_tail(last.workload_id, last.role, LOG_TAIL).decode(errors="replace")
+    return hider(context, last.workload_id)(tail)
 
 
 def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, str, str]:
@@ -213,11 +211,13 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
     if last.exit_code is None and last.signal is None:
         return (
             Phase.FAILED,
-            "notebook.lost",
+            last.reason or "notebook.lost",
             last.message or "It ended without a record, for example by a restart of the machine. Start it again.",
         )
     if last.exit_code == 0 or last.signal in (2, 15):
         return Phase.STOPPED, "notebook.stopped", "The notebook server ended."
+    if last.reason is not None and last.message:  # a cluster says more than a signal does
+        return Phase.FAILED, last.reason, last.message
     how = f"signal {last.signal}" if last.signal else f"exit status {last.exit_code}"
     return (
         Phase.FAILED,

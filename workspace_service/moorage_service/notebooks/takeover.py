@@ -4,6 +4,7 @@ from moorage.wire import NotebookAdmission, NotebookForgotten, NotebookRequest
 from moorage_service.context import Context
 from moorage_service.identity import users
 from moorage_service.notebooks import operations
+from moorage_service.notebooks.platforms.arrangement import Admitted
 from moorage_service.projects.access import find_project
 from moorage_service.store.tables import ReservationRow, WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -32,7 +33,8 @@ def take_over(context: Context, request: NotebookRequest) -> NotebookAdmission |
             return None
         message = "The hub had lost sight of this notebook and takes it over as it runs."
         lifecycle.record(session, workload.id, "notebook.taken_over", message, now=now)
-        return operations.answer_to(context, session, workload, user, project, token="", gpus=reservation.gpus)
+        admitted = Admitted(workload=workload, user=user, project=project, token="", gpus=list(reservation.gpus))
+        return operations.platform_of(context).arrange(session, admitted).admission
 
 
 def _runs(context: Context, workload_id: str) -> bool:

@@ -1,6 +1,6 @@
 """What a form of sizes starts from: presets, bounds and what is left, all as the server knows them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +36,14 @@ def default_size(context: Context) -> Size:
     return Size(cpu=given.cpu, memory=given.memory)
 
 
-def choices(remaining: Sequence[Remaining], default: Size) -> dict[str, Any]:
-    """What `parts.size_fields` and its script are given."""
+def choices(remaining: Sequence[Remaining], default: Size, types: Collection[str] = ()) -> dict[str, Any]:
+    """What `parts.size_fields` and its script are given. `types`: of GPUs that may be asked for, bounded or not."""
     left = {item.resource: item.left for item in remaining}
-    gpu_types = sorted(name[4:] for name in left if name.startswith("gpu:"))
+    gpu_types = sorted({*types, *(name[4:] for name in left if name.startswith("gpu:"))})
     sizes = [("Default", default)] if default not in [size for _, size in _PRESETS] else []
     sizes += _PRESETS
-    if left.get("gpu"):
-        kind = next((kind for kind in gpu_types if left[f"gpu:{kind}"]), None)
+    if left.get("gpu", len(gpu_types)):
+        kind = next((kind for kind in gpu_types if left.get(f"gpu:{kind}", 1)), None)
         sizes.append(("With a GPU", Size(cpu=2, memory=8 * GIB, gpu=1, gpu_type=kind)))
     return {
         "left": {name: left[name] for name in ("cpu", "memory", "gpu") if name in left},

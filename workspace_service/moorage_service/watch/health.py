@@ -123,7 +123,7 @@ def _warnings(context: Context, parts: list[Part], beats: list[Beat], disks: lis
     yield from _set_aside(context)
     if context.no_wall is not None:
         yield context.no_wall
-    if (advisory := context.processes.limits_enforced()) is not None:
+    if (advisory := context.advisory) is not None:
         yield advisory
     if os.geteuid() == 0 and context.settings.origins == "one":
         yield (

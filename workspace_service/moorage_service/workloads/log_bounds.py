@@ -6,5 +6,5 @@ from moorage_spawners.launch import log_files
 
 def sweep(context: Context) -> None:
     """Shortens what has grown too long; its end stays."""
-    for log in context.processes.root.glob("*/*/*/log"):
+    for log in context.machine.root.glob("*/*/*/log"):
         log_files.shorten(log, context.settings.workload_log_bytes)

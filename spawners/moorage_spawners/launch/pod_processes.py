@@ -1,0 +1,214 @@
+"""Workloads as pods, in the namespaces of one installation, for threads: what keeps workloads need not know where they run."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+from kubernetes_asyncio.client import ApiClient
+
+from moorage_spawners.launch.api_client import connect
+from moorage_spawners.launch.api_objects import Resource, Unanswered, read_log
+from moorage_spawners.launch.api_thread import ApiThread
+from moorage_spawners.launch.errors import LaunchError, StaleViewError
+from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
+from moorage_spawners.launch.names import label_value
+from moorage_spawners.launch.observed import STALE_AFTER_S, PodObserver
+from moorage_spawners.launch.pod_calls import PodCalls
+from moorage_spawners.launch.pod_parts import PodSettings
+from moorage_spawners.launch.types import Object, Observation
+from moorage_spawners.launch.watch import Change, Watcher
+
+FIRST_LISTS_S = 60.0
+LOG_LINES = 200
+LOG_WITHIN_S = 10.0
+log = logging.getLogger(__name__)
+
+
+class PodProcesses:
+    """Watches from its making on; `close` it. `namespace_of`: where a workload runs, None for one that nobody knows."""
+
+    def __init__(
+        self, managed_by: str, namespaces: Sequence[str], settings: PodSettings, *,
+        namespace_of: Callable[[str], str | None], changed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """`namespaces`: made by an admin; where there are none, those that carry our label, as they come and go. `changed`: called in
+        another thread when anything of a pod did. Raises LaunchError when the cluster can't be seen.
+        """
+        self.thread = ApiThread()
+        self._managed_by = managed_by
+        self._namespace_of = namespace_of
+        self._changed = changed
+        self._guard: Callable[[], None] = lambda: None
+        try:
+            self.thread.wait(self._open(namespaces, settings), FIRST_LISTS_S)
+        except LaunchError:
+            self.thread.close()
+            raise
+        except (Unanswered, TimeoutError) as error:
+            self.thread.close()
+            raise LaunchError(
+                f"The cluster can't be seen: {error} The service needs its account and roles of the chart."
+            ) from error
+
+    @property
+    def guard(self) -> Callable[[], None]:
+        return self._guard
+
+    @guard.setter
+    def guard(self, guard: Callable[[], None]) -> None:
+        self._guard = self.calls.guard = guard
+
+    async def _open(self, namespaces: Sequence[str], settings: PodSettings) -> None:
+        async with AsyncExitStack() as opened:
+            self.api: ApiClient = await opened.enter_async_context(await connect())
+            self._pods = Watcher([self._pods_of(name) for name in namespaces])
+            self._observer = PodObserver(self._pods)
+            self._pods.listen(lambda _change: self._changed())
+            self.calls = PodCalls(self.api, self._pods, settings)
+            self._spaces = None if namespaces else Watcher([Resource(self.api, "namespaces", labels=self._label())])
+            if self._spaces is not None:
+                self._spaces.listen(self._take_namespace)
+                await _first_list(await opened.enter_async_context(self._spaces))
+            await opened.enter_async_context(self._pods)
+            if self._pods.namespaces():
+                await _first_list(self._pods)
+            self._opened = opened.pop_all()
+
+    def _label(self) -> str:
+        return f"{INSTALLATION}={label_value(self._managed_by)}"
+
+    def _pods_of(self, namespace: str) -> Resource:
+        return Resource(self.api, "pods", namespace=namespace, labels=OURS)
+
+    def _take_namespace(self, change: Change) -> None:
+        name = change.object["metadata"]["name"]
+        if change.kind == "gone":
+            self._pods.drop(name)
+        else:
+            self._watch(name)
+
+    def _watch(self, namespace: str) -> None:
+        if namespace not in self._pods.namespaces():
+            self._pods.add(self._pods_of(namespace))
+
+    def close(self) -> None:
+        """Closed already: nothing."""
+        if self.thread.loop.is_closed():
+            return
+        self.thread.wait(self._opened.aclose())
+        self.thread.close()
+
+    def make(self, namespace: str, objects: Sequence[Object]) -> None:
+        """Makes what a namespace holds, in order; what is there stays as it is, and is watched. Raises PodRefusedError, Unanswered."""
+
+        async def work() -> None:
+            await self.calls.make(objects)
+            self._watch(namespace)
+
+        self.thread.wait(work())
+
+    def keep(self, objects: Sequence[Object]) -> None:
+        """Makes each, or gives one that is there its present content. Raises PodRefusedError, Unanswered."""
+        self.thread.wait(self.calls.keep(objects))
+
+    def observe(self, workload_id: str) -> list[Observation]:
+        namespace = self._namespace_of(workload_id)
+
+        async def look() -> list[Observation]:
+            return self._look(workload_id, namespace)
+
+        return self.thread.wait(look())
+
+    def _look(self, workload_id: str, namespace: str | None) -> list[Observation]:
+        if namespace is None:  # nobody knows it but the cluster, maybe
+            return self._observer.seen(workload_id)
+        if namespace in self._pods.namespaces():
+            return self._observer.observe(workload_id, namespace)
+        if self._spaces is None or self._spaces.fresh_within(STALE_AFTER_S):
+            return self._observer.seen(workload_id)  # there is no such namespace: what was in it is gone
+        raise StaleViewError(
+            f"The cluster was not heard of for more than {STALE_AFTER_S:.0f} s. {self._spaces.trouble or ''}"
+        )
+
+    def observe_all(self) -> list[Observation]:
+        async def look() -> list[Observation]:
+            found = []
+            for workload_id in self._observer.workloads():
+                spaces = {pod["metadata"]["namespace"] for pod in self._observer.pods(workload_id)}
+                if all(self._pods.fresh_within(STALE_AFTER_S, each) for each in spaces):
+                    found += self._observer.seen(workload_id)
+            return found
+
+        return self.thread.wait(look())
+
+    def stop(self, workload_id: str, *, grace_s: float = 10) -> None:
+        """Raises Unanswered, PodRefusedError; then it is asked again."""
+        known = self._namespace_of(workload_id)
+
+        async def work() -> None:
+            for namespace in {known} - {None} or self._seen_in(workload_id):
+                await self.calls.stop(workload_id, str(namespace), grace_s=round(grace_s))
+
+        self.thread.wait(work())
+
+    def _seen_in(self, workload_id: str) -> set[str]:
+        return {pod["metadata"]["namespace"] for pod in self._observer.pods(workload_id)}
+
+    def forget(self, workload_id: str) -> None:
+        """With the objects of pods that ended, and the workload's Secret."""
+        known = self._namespace_of(workload_id)
+
+        async def work() -> None:
+            if not all(each.gone for each in self._observer.seen(workload_id)):
+                return
+            for namespace in ({known} - {None}) | self._seen_in(workload_id):
+                await self.calls.stop(workload_id, str(namespace), grace_s=1)
+                await self.calls.remove("secrets", str(namespace), workload_id)
+            self._observer.forget(workload_id)
+
+        self.thread.wait(work())
+
+    def log_tail(self, workload_id: str, role: str, longest: int) -> bytes:
+        """Of the newest generation's pod, while its object is there."""
+
+        async def read() -> bytes:
+            pods = [
+                pod
+                for pod in self._observer.pods(workload_id)
+                if (whose := Ownership.of(pod["metadata"])) and whose.role == role
+            ]
+            if not pods:
+                return b""
+            newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))["metadata"]
+            return await read_log(
+                self.api, newest["namespace"], newest["name"], lines=LOG_LINES, longest=longest, within_s=LOG_WITHIN_S
+            )
+
+        try:
+            return self.thread.wait(read())
+        except Unanswered as error:
+            log.warning("the log of %s can't be read: %s", workload_id, error)
+            return b""
+
+    def heard_of(self) -> tuple[float, str | None]:
+        """How long ago, in seconds, the cluster was last heard of as a whole, and why it can't be heard of just now."""
+
+        async def look() -> tuple[float, str | None]:
+            watchers = [
+                each for each in (self._pods if self._pods.namespaces() else None, self._spaces) if each is not None
+            ]
+            return max((each.age() for each in watchers), default=0.0), next(
+                (each.trouble for each in watchers if each.trouble), None
+            )
+
+        return self.thread.wait(look())
+
+
+async def _first_list(watcher: Watcher) -> None:
+    """Raises TimeoutError with why there is none yet."""
+    try:
+        async with asyncio.timeout(FIRST_LISTS_S / 2):
+            await watcher.until(lambda: watcher.fresh_within(FIRST_LISTS_S) or None)
+    except TimeoutError:
+        raise TimeoutError(watcher.trouble or "it does not answer.") from None

@@ -1,0 +1,257 @@
+"""A notebook is admitted on Kubernetes: what its pod needs is there before the hub is answered, and a pod's end is its end."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from moorage.wire import NotebookObservation
+from moorage_service.context import Context
+from moorage_service.notebooks import operations, reconcile
+from moorage_service.settings import Inventory, Settings
+from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, WorkloadRow
+from moorage_spawners.launch.api_thread import ApiThread
+from moorage_spawners.launch.kubernetes_settings import (
+    Builds,
+    GpuType,
+    Homes,
+    KubernetesSettings,
+    NetworkPolicy,
+    Pods,
+    Registry,
+)
+from moorage_spawners.launch.labels import Ownership
+from tests.fakes.kubernetes import FakeKubernetes, serving
+from tests.service.conftest import ENVIRONMENT, GIB, Headers
+from tests.spawners.test_pod_processes import FAILED, RUNNING, kubeconfig
+from tests.waiting import eventually
+
+IMAGE = f"registry.example.org/moorage/environments@sha256:{'a' * 64}"
+CLUSTER = KubernetesSettings(
+    release="moorage", namespace="moorage", managed_by="moorage.moorage", namespace_prefix="moorage", workloads_role="moorage-workloads",
+    spawner_role="moorage-spawner", hub_account="moorage-hub", service_account="moorage-service",
+    pods=Pods(image="registry.example.org/moorage/notebook:1"), homes=Homes(capacity="10Gi", mount_path="/home/jovyan"),
+    gpu_types={"t4": GpuType(nodeLabels={"gpu": "t4"}, count=2), "h200": GpuType(nodeLabels={"gpu": "h200"}, count=0)},
+    quota={"pods": "20"}, network_policy=NetworkPolicy(), registry=Registry(url="registry.example.org/moorage"), builds=Builds(image="x"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def thread() -> Iterator[ApiThread]:
+    """The cluster's own."""
+    made = ApiThread()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: ApiThread) -> Iterator[FakeKubernetes]:
+    fake = FakeKubernetes()
+    server: AbstractAsyncContextManager[Any] = serving(fake)
+    thread.wait(server.__aenter__())
+    monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, fake.port))
+    yield fake
+    thread.wait(server.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path, kubernetes: FakeKubernetes) -> Settings:
+    credentials = tmp_path / "dockerconfig"
+    credentials.write_text('{"auths": {}}')
+    registry = CLUSTER.registry.model_copy(update={"pull_secret": str(credentials)})
+    cluster = CLUSTER.model_copy(update={"registry": registry})
+    return settings.model_copy(update={"platform": "kubernetes", "kubernetes": cluster, "inventory": Inventory(cpu=8)})
+
+
+@dataclass
+class Desk:
+    """The spawner's and the owner's side, and the cluster."""
+
+    context: Context
+    client: TestClient
+    spawner: Headers
+    ada: Headers
+    kubernetes: FakeKubernetes
+    thread: ApiThread
+
+    def admit(self, **size: Any) -> Any:
+        body = {"user": "ada", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB, **size}}
+        return self.client.post("/api/v1/notebooks", headers=self.spawner, json=body)
+
+    def admitted(self, **size: Any) -> Any:
+        answer = self.admit(**size)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def made(self, kind: str) -> dict[str, Any]:
+        return {each["metadata"]["name"]: each for each in list(self.kubernetes.made.values()) if each["kind"] == kind}
+
+    def secret(self, name: str) -> dict[str, str]:
+        return {key: base64.b64decode(value).decode() for key, value in self.made("Secret")[name]["data"].items()}
+
+    def pod(self, answer: Any, status: dict[str, Any] = RUNNING) -> None:
+        whose = Ownership(
+            workload_id=answer["workload_id"],
+            generation=1,
+            kind="notebook",
+            role="server",
+            owner=answer["pod"]["owner"],
+            project="starter",
+        )
+        metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
+
+        async def put() -> None:
+            self.kubernetes.put(
+                f"{answer['workload_id']}-1", answer["pod"]["namespace"], metadata=metadata, status=status
+            )
+
+        self.thread.wait(put())
+
+    def remove_pod(self, answer: Any) -> None:
+        async def remove() -> None:
+            self.kubernetes.remove(f"{answer['workload_id']}-1", answer["pod"]["namespace"])
+
+        self.thread.wait(remove())
+
+    def until(self, workload: str, phase: str) -> Any:
+        def reached() -> Any:
+            reconcile.step(self.context, workload)
+            found = self.client.get(f"/api/v1/notebooks/{workload}", headers=self.ada).json()
+            return found if found["phase"] == phase else None
+
+        return eventually(reached, what=f"phase {phase}")
+
+
+@pytest.fixture
+def desk(
+    context: Context,
+    client: TestClient,
+    spawner: Headers,
+    ada: Headers,
+    project: ProjectRow,
+    kubernetes: FakeKubernetes,
+    thread: ApiThread,
+) -> Desk:
+    with context.database.begin() as session:
+        session.get_one(EnvironmentRow, ENVIRONMENT).image = IMAGE
+    return Desk(context, client, spawner, ada, kubernetes, thread)
+
+
+def test_all_that_a_pod_needs_is_there_before_the_hub_is_answered(desk: Desk) -> None:
+    desk.client.put("/api/v1/me/secrets/HF_TOKEN", headers=desk.ada, json={"value": "hunter2"})
+    answer = desk.admitted()
+    place = answer["pod"]
+    assert (place["image"], place["home_claim"]) == (IMAGE, "home")
+    assert (answer["token"], answer["environment_variables"], answer["project_files"]) == ("", {}, None)
+    assert list(desk.made("Namespace")) == [place["namespace"]]
+    assert place["namespace"].startswith("moorage-ada-")
+    assert desk.made("PersistentVolumeClaim")["home"]["spec"]["resources"]["requests"] == {"storage": "10Gi"}
+    assert {"deny-all", "allow-proxy"} <= set(desk.made("NetworkPolicy"))
+    assert set(desk.made("RoleBinding")) == {"moorage-workloads", "moorage-spawner"}
+    values = desk.secret(place["secret_name"])
+    assert set(values) == set(place["secret_variables"].values())
+    assert values["MOORAGE_TOKEN"]
+    me = desk.client.get("/api/v1/me", headers={"Authorization": f"Bearer {values['MOORAGE_TOKEN']}"}).json()
+    assert me["user"]["name"] == "ada"
+    assert "moorage-pull" in desk.made("Secret")
+
+
+def test_the_namespaces_quota_follows_the_limits(desk: Desk, admin: Headers) -> None:
+    first = desk.admitted()["workload_id"]
+    assert desk.made("ResourceQuota")["moorage"]["spec"]["hard"] == {
+        "pods": "20", "services.nodeports": "0", "services.loadbalancers": "0",
+    }  # fmt: skip
+    of_each = {"scope": "everyone", "sharing": "each"}
+    for limit in (
+        {**of_each, "resource": "cpu", "amount": 4},
+        {**of_each, "resource": "memory", "amount": 8 * GIB},
+        {
+            **of_each,
+            "resource": "cpu",
+            "amount": 2,
+            "sharing": "pool",
+        },  # what others hold is the ledger's alone to know
+    ):
+        assert desk.client.post("/api/v1/limits", headers=admin, json=limit).status_code == 201
+    desk.client.delete(f"/api/v1/notebooks/{first}", headers=desk.ada)
+    desk.until(first, "stopped")
+    desk.admitted()
+    hard = desk.made("ResourceQuota")["moorage"]["spec"]["hard"]
+    assert (hard["requests.cpu"], hard["requests.memory"], hard["pods"]) == ("4000m", str(8 * GIB), "20")
+
+
+def test_a_pods_end_is_the_notebooks_in_the_clusters_words(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    operations.observe(desk.context, workload, NotebookObservation(state="ready", url="/user/ada/starter/"))
+    assert desk.until(workload, "ready")["url"] == "/user/ada/starter/"
+    desk.pod(answer, FAILED)
+    ended = desk.until(workload, "failed")
+    assert (ended["reason_code"], "exit status 3" in ended["reason"]) == ("pod.crashed", True)
+    assert workload not in desk.made("Secret")
+    assert desk.admit().status_code == 201
+
+
+def test_a_stopped_notebooks_pod_is_asked_to_end_and_then_it_is_gone(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    assert desk.client.delete(f"/api/v1/notebooks/{workload}", headers=desk.ada).status_code == 202
+    reconcile.step(desk.context, workload)
+    assert [name for name, _ in desk.kubernetes.ended] == [f"{workload}-1"]
+    desk.remove_pod(answer)
+    desk.until(workload, "stopped")
+
+
+def test_a_refusal_by_the_cluster_holds_nothing_and_says_why(desk: Desk) -> None:
+    desk.kubernetes.forbidden = "exceeded your share"
+    refused = desk.admit()
+    assert refused.status_code == 409
+    assert "Ask an admin" in refused.json()["message"]
+    desk.kubernetes.forbidden = ""
+    with desk.context.database.read() as session:
+        (workload,) = session.scalars(select(WorkloadRow.id))
+    desk.until(workload, "failed")
+    assert desk.admit().status_code == 201
+
+
+def test_a_namespace_is_kept_though_its_owner_is_renamed(desk: Desk) -> None:
+    first = desk.admitted()
+    with desk.context.database.begin() as session:
+        user = session.get_one(UserRow, first["pod"]["owner"])
+        assert user.namespace == first["pod"]["namespace"]
+        user.hub_name = "lovelace"
+    operations.give_up(desk.context, first["workload_id"], "To start it anew.")
+    reconcile.step(desk.context, first["workload_id"])
+    again = desk.client.post(
+        "/api/v1/notebooks", headers=desk.spawner,
+        json={"user": "lovelace", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB}},
+    ).json()  # fmt: skip
+    assert again["pod"]["namespace"] == first["pod"]["namespace"]
+
+
+def test_gpus_are_lent_by_type_as_far_as_the_cluster_has_them(desk: Desk) -> None:
+    refused = desk.admit(gpu=1, gpu_type="h200")
+    assert refused.status_code == 409
+    assert "this cluster can lend at most 0" in refused.json()["message"]
+    unknown = desk.admit(gpu=1, gpu_type="a100")
+    assert "this cluster can lend at most 0" in unknown.json()["message"]
+    assert desk.admit(gpu=3, gpu_type="t4").status_code == 409
+    assert desk.admitted(gpu=2, gpu_type="t4")["gpu_devices"] == []
+
+
+def test_an_environment_without_an_image_is_to_be_built(desk: Desk) -> None:
+    with desk.context.database.begin() as session:
+        session.get_one(EnvironmentRow, ENVIRONMENT).image = None
+    refused = desk.admit()
+    assert (refused.status_code, refused.json()["code"]) == (409, "environment_missing")
+    assert desk.made("Namespace") == {}

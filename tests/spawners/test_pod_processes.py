@@ -1,0 +1,149 @@
+"""Pods for threads that keep workloads: what is seen, what is not known, and what is removed."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+
+from moorage_spawners.launch import LaunchError
+from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.pod_parts import PodSettings
+from moorage_spawners.launch.pod_processes import PodProcesses
+from tests.fakes.kubernetes import FakeKubernetes, serving
+
+T = TypeVar("T")
+WITHIN = 30.0
+RUNNING = {
+    "phase": "Running",
+    "containerStatuses": [{"name": "server", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}],
+}
+FAILED = {"phase": "Failed", "containerStatuses": [{"name": "server", "state": {"terminated": {"exitCode": 3}}}]}
+
+
+@dataclass
+class Scene:
+    kubernetes: FakeKubernetes
+    processes: PodProcesses
+    spaces: dict[str, str] = field(default_factory=dict)
+
+    def put(self, workload_id: str, namespace: str = "one", status: dict[str, Any] = RUNNING) -> None:
+        whose = Ownership(
+            workload_id=workload_id, generation=1, kind="notebook", role="server", owner="us-1", project="starter"
+        )
+        metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
+        self.kubernetes.put(f"{workload_id}-1", namespace, metadata=metadata, status=status)
+        self.spaces[workload_id] = namespace
+
+    async def states(self, workload_id: str) -> list[str]:
+        return [seen.state for seen in await asyncio.to_thread(self.processes.observe, workload_id)]
+
+    async def until(self, workload_id: str, *states: str) -> None:
+        async with asyncio.timeout(WITHIN):
+            while await self.states(workload_id) != list(states):  # noqa: ASYNC110 - another thread's view
+                await asyncio.sleep(0.01)
+
+
+def kubeconfig(folder: Path, port: int) -> str:
+    file = folder / "kubeconfig"
+    content = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "me", "user": {"token": "secret"}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(content))
+    return str(file)
+
+
+def opened(spaces: dict[str, str], changed: Callable[[], None]) -> PodProcesses:
+    return PodProcesses("moorage.moorage", ["one", "two"], PodSettings(), namespace_of=spaces.get, changed=changed)
+
+
+@pytest.fixture
+def changed() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: threading.Event) -> AsyncIterator[Scene]:
+    kubernetes = FakeKubernetes()
+    spaces: dict[str, str] = {}
+    async with serving(kubernetes):
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
+        processes = await asyncio.to_thread(opened, spaces, changed.set)
+        try:
+            yield Scene(kubernetes, processes, spaces)
+        finally:
+            await asyncio.to_thread(processes.close)
+
+
+async def test_a_pod_is_seen_to_run_and_to_end_as_it_does(scene: Scene, changed: threading.Event) -> None:
+    assert await scene.states("nb-1") == []
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    assert changed.is_set()
+    scene.put("nb-1", status=FAILED)
+    await scene.until("nb-1", "exited")
+    (seen,) = await asyncio.to_thread(scene.processes.observe, "nb-1")
+    assert (seen.exit_code, seen.reason) == (3, "pod.crashed")
+
+
+async def test_a_workload_that_the_store_does_not_know_is_seen_all_the_same(scene: Scene) -> None:
+    scene.put("nb-1", "two")
+    scene.spaces.clear()
+    await scene.until("nb-1", "running")
+    assert [seen.workload_id for seen in await asyncio.to_thread(scene.processes.observe_all)] == ["nb-1"]
+
+
+async def test_an_end_is_asked_for_where_it_runs_and_nowhere_else(scene: Scene) -> None:
+    scene.put("nb-1", "two")
+    scene.put("nb-2", "one")
+    await scene.until("nb-1", "running")
+    await asyncio.to_thread(scene.processes.stop, "nb-1", grace_s=7)
+    assert [(name, options["gracePeriodSeconds"]) for name, options in scene.kubernetes.ended] == [("nb-1-1", 7)]
+
+
+async def test_what_runs_is_not_forgotten(scene: Scene) -> None:
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    await asyncio.to_thread(scene.processes.forget, "nb-1")
+    assert scene.kubernetes.ended == []
+    scene.put("nb-1", status=FAILED)
+    await scene.until("nb-1", "exited")
+    await asyncio.to_thread(scene.processes.forget, "nb-1")
+    assert [name for name, _ in scene.kubernetes.ended] == ["nb-1-1"]
+
+
+async def test_who_may_not_act_ends_nothing(scene: Scene) -> None:
+    def refuse() -> None:
+        raise LaunchError("It is another's to do.")
+
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    scene.processes.guard = refuse
+    with pytest.raises(LaunchError, match="another's"):
+        await asyncio.to_thread(scene.processes.stop, "nb-1")
+    assert scene.kubernetes.ended == []
+
+
+async def test_a_cluster_that_refuses_us_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage_spawners.launch.pod_processes.FIRST_LISTS_S", 1.0)
+    kubernetes = FakeKubernetes(failing=403)
+    async with serving(kubernetes):
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
+        with pytest.raises(LaunchError, match=r"403.*account and roles"):
+            await asyncio.to_thread(opened, {}, lambda: None)
+
+
+async def test_outside_of_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(LaunchError, match="no way to the cluster"):
+        await asyncio.to_thread(opened, {}, lambda: None)

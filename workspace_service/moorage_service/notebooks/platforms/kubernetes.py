@@ -1,0 +1,112 @@
+"""Notebooks as pods: a namespace of the user's own with its quota and policies, a claim for the home, a Secret for each notebook.
+
+The hub has no rights to make any of these, so they are there before it is answered.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from moorage.wire import NotebookAdmission, PodPlace
+from moorage_service.errors import Conflict, Unavailable
+from moorage_service.identity.vault import Vault
+from moorage_service.ledger.backstop import hard_quota
+from moorage_service.notebooks.platforms.arrangement import Admitted, Arrangement
+from moorage_service.projects import secrets
+from moorage_service.store.locks import lock
+from moorage_service.store.tables import EnvironmentRow, UserRow
+from moorage_spawners.launch.api_objects import Unanswered
+from moorage_spawners.launch.errors import LaunchError
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.names import namespace_name
+from moorage_spawners.launch.namespaces import HOME_CLAIM, UserNamespace, claim, contents, objects, pull_secret
+from moorage_spawners.launch.pod_processes import PodProcesses
+from moorage_spawners.launch.pods import ENVIRONMENTS, secret
+from moorage_spawners.launch.types import Object
+
+TOKEN = "MOORAGE_TOKEN"  # noqa: S105 - a variable's name
+
+
+@dataclass(frozen=True)
+class KubernetesPlatform:
+    settings: KubernetesSettings
+    pods: PodProcesses
+    vault: Vault
+
+    def arrange(self, session: Session, admitted: Admitted) -> Arrangement:
+        workload, user, project = admitted.workload, admitted.user, admitted.project
+        environment = session.get(EnvironmentRow, workload.environment or "")
+        if environment is None or environment.image is None:
+            raise Conflict(
+                f"The environment of project {project.slug!r} is in no registry. Build it on the project's page, then start again.",
+                code="environment_missing",
+            )
+        values = {} if admitted.runs else secrets.values(session, self.vault, user_id=user.id, project_id=project.id)
+        values = values if admitted.runs else {**values, TOKEN: admitted.token}
+        place = PodPlace(
+            namespace=self._namespace(session, user), image=environment.image, home_claim=HOME_CLAIM, secret_name=workload.id,
+            secret_variables={name: name for name in values}, owner=user.id,
+        )  # fmt: skip
+        answer = NotebookAdmission(
+            workload_id=workload.id, generation=workload.generation, token="", project=project.slug,
+            environment=environment.digest, environment_path=f"{ENVIRONMENTS}/{environment.digest}", project_files=None,
+            home=self.settings.homes.mount_path, uid=self.settings.pods.uid, gid=self.settings.pods.fs_gid, runs=admitted.runs,
+            pod=place,
+        )  # fmt: skip
+        return Arrangement(admission=answer, secrets=values, quota=hard_quota(session, self.settings, user))
+
+    def _namespace(self, session: Session, user: UserRow) -> str:
+        """Chosen once: a name may change, and what is in the namespace stays."""
+        if user.namespace is None and self.settings.namespaces:
+            user.namespace = self._free(session)
+        elif user.namespace is None:
+            user.namespace = namespace_name(self.settings.namespace_prefix, user.id, user.hub_name)
+        return str(user.namespace)
+
+    def _free(self, session: Session) -> str:
+        """Of those that an admin made the first that is nobody's yet: two users in one could read each other's homes."""
+        lock(session, ["namespaces"])
+        taken = set(session.scalars(select(UserRow.namespace).where(UserRow.namespace.is_not(None))))
+        free = [name for name in self.settings.namespaces if name not in taken]
+        if not free:
+            raise Conflict(
+                f"All {len(self.settings.namespaces)} namespaces for users are taken. An admin makes another one and adds it to "
+                "`rbac.namespaces` of the chart.",
+                code="namespace_missing",
+            )
+        return str(free[0])
+
+    def prepare(self, arrangement: Arrangement, user: UserRow) -> None:
+        answer = arrangement.admission
+        assert answer.pod is not None
+        space = UserNamespace(name=answer.pod.namespace, owner=user.id, quota=arrangement.quota)
+        whose = Ownership(
+            workload_id=answer.workload_id, generation=answer.generation, kind="notebook", role="server", owner=user.id,
+            project=answer.project,
+        )  # fmt: skip
+        try:
+            if not self.settings.namespaces:
+                self.pods.make(space.name, objects(space, self.settings.release_settings()))
+            self.pods.make(space.name, [self._home(space)])
+            self.pods.keep([*self._kept(space), secret(whose, space.name, answer.workload_id, arrangement.secrets)])
+        except LaunchError as error:
+            raise Conflict(
+                f"Your namespace {space.name} can't be made ready: {error} Ask an admin.", code="namespace_refused"
+            ) from error
+        except Unanswered as error:
+            raise Unavailable(
+                f"The cluster does not answer, so nothing was started. {error} Try again in a minute."
+            ) from error
+
+    def _home(self, space: UserNamespace) -> Object:
+        homes = self.settings.homes
+        return claim(space, capacity=homes.capacity, storage_class=homes.storage_class, access_modes=homes.access_modes)
+
+    def _kept(self, space: UserNamespace) -> list[Object]:
+        """What changes: the backstop follows the limits, the credentials those of the installation."""
+        kept: list[Object] = [] if self.settings.namespaces else [*contents(space)]
+        file = self.settings.registry.pull_secret
+        return [*kept, pull_secret(space, Path(file).read_bytes())] if file else kept
