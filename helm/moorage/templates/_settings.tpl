@@ -66,7 +66,7 @@ registry:
   push_secret: {{ ternary "/etc/moorage/registry/push/.dockerconfigjson" "" (not (empty .Values.registry.pushSecret)) | quote }}
   pull_secret: {{ ternary "/etc/moorage/registry/pull/.dockerconfigjson" "" (not (empty .Values.registry.pullSecret)) | quote }}
 builds:
-  image: {{ include "moorage.image" (list . .Values.builds.image) }}
+  image: {{ include "moorage.image" (list . .Values.service.image) }}
   cpu: {{ .Values.builds.cpu }}
   memory: {{ .Values.builds.memory }}
   disk: {{ .Values.builds.disk }}

@@ -55,7 +55,7 @@ class Registry(_Part):
 
 
 class Builds(_Part):
-    """Pods that build environments."""
+    """Pods that build environments. `image`: hub and service's own, for the step that reads what another pod built."""
 
     image: str
     cpu: float = Field(2.0, gt=0)
