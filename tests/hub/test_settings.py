@@ -66,6 +66,44 @@ def test_a_bad_setting_is_a_sentence(state: Path, hub: dict[str, object], senten
     assert "settings.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "postgres://ada:hush@db/hub", "mysql://ada:hush@db/hub", "sqlite:////hush.db", "postgresql://ada:hush@db:hush/hub",
+     "postgresql+psycopg2://ada:hush@db/hub"],
+)  # fmt: skip
+def test_what_is_no_url_of_a_postgresql_is_refused_and_not_shown(state: Path, url: str) -> None:
+    write(state, database_url=url)
+    with pytest.raises(
+        BadSettings, match="database_url: it is no URL of a PostgreSQL, such as postgresql\\+psycopg://"
+    ) as caught:
+        load(state)
+    assert not {"hush", "nonsense"} & set(str(caught.value).replace("/", " ").replace(":", " ").split())
+
+
+def test_a_database_url_that_is_no_text_is_not_shown_either(state: Path) -> None:
+    write(state, database_url={"password": "hush"})
+    with pytest.raises(BadSettings, match="database_url: ") as caught:
+        load(state)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgresql://ada:hush@db/hub", "postgresql+psycopg://ada:hush@db/hub"),
+        ("postgresql+psycopg://ada@/hub?host=/run", "postgresql+psycopg://ada@/hub?host=/run"),
+        ("", "sqlite:///{state}/database/hub.sqlite"),
+    ],
+)
+def test_the_hub_keeps_its_records_where_database_url_says(
+    state: Path, monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.setenv("MOORAGE_HUB_DATABASE_URL", given)
+    c = Config()
+    install(c, load(state))
+    assert c.JupyterHub.db_url == used.format(state=state)
+
+
 def test_what_may_hold_an_authenticators_secret_is_not_shown(state: Path) -> None:
     write(state, authenticator_settings={"GenericOAuthenticator": "client_secret: hush"})
     with pytest.raises(BadSettings, match=r"authenticator_settings\.GenericOAuthenticator: ") as caught:

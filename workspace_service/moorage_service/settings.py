@@ -259,7 +259,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}: {value} is no duration; give seconds above 0")
         try:
             make_url(self.sqlalchemy_url)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
             raise ValueError(
                 "database_url: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
             ) from error
