@@ -24,6 +24,7 @@ from moorage.quantities import InvalidQuantity, parse_memory
 from moorage_hub.errors import BadSettings
 from moorage_hub.state import fixed_ports
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from moorage_spawners.launch.peers import networks
 
 BUILT_IN = "password"
 # They let in whoever knows one shared word, or anyone: good for a demonstration, not for a network.
@@ -103,7 +104,8 @@ class HubSettings(BaseSettings):
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="Addresses of proxies before ours, as ours sees them: what they say of whom they speak for is believed.",
+        description="Addresses, or networks such as 10.0.0.0/8, of proxies before ours, as ours sees them: what they say of whom "
+        "they speak for is believed.",
     )
     user: str = Field(
         "",
@@ -177,6 +179,10 @@ class HubSettings(BaseSettings):
             raise ValueError(
                 f"sign_in_rate: {self.sign_in_rate!r} is no rate; write one such as '10 per minute; 100 per hour'"
             ) from error
+        try:
+            networks(tuple(self.trusted_proxies))
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}; write addresses, or networks such as 10.0.0.0/8") from error
         if not _is_postgresql(self.sqlalchemy_url) and self.database_url:
             raise ValueError(
                 "database_url: it is no URL of a PostgreSQL, such as postgresql+psycopg://user@host/name; leave it empty for SQLite"

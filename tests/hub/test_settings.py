@@ -14,6 +14,7 @@ from moorage_hub.errors import BadSettings
 from moorage_hub.install import install
 from moorage_hub.settings import BUILT_IN, HubSettings, load, own_name
 from moorage_hub.state import fixed_ports, prepare_state
+from tests.cluster_settings import cluster_settings
 
 REAL = {
     "authenticator": "generic-oauth",
@@ -161,6 +162,24 @@ def test_in_a_cluster_the_hub_reaches_its_other_parts_by_their_names(state: Path
     assert settings.hub_api_url == "http://moorage-hub:8081/hub/api"
     assert settings.service_url == "http://moorage-service:8090/services/moorage"
     assert settings.origins == "per-user"
+
+
+def test_in_a_cluster_callers_are_told_apart_by_the_proxys_pods(state: Path) -> None:
+    c = Config()
+    install(c, load(state, kubernetes=cluster_settings(), **CLUSTER))
+    assert (c.FrontDoor.platform, c.FrontDoor.proxy_pods) == ("kubernetes", "moorage-proxy-pods.moorage")
+    elsewhere = Config()
+    install(elsewhere, load(state))
+    assert (elsewhere.FrontDoor.platform, elsewhere.FrontDoor.proxy_pods) == ("local", "")
+
+
+@pytest.mark.parametrize("proxy", ["ingress.example.org", "10.0.0.0/33"])
+def test_a_proxy_before_ours_is_named_by_address_or_network(state: Path, proxy: str) -> None:
+    write(state, trusted_proxies=[proxy])
+    with pytest.raises(BadSettings, match=r"trusted_proxies: .* write addresses, or networks such as"):
+        load(state)
+    write(state, trusted_proxies=["10.0.0.0/8", "2001:db8::7"])
+    assert load(state).trusted_proxies == ["10.0.0.0/8", "2001:db8::7"]
 
 
 def test_in_a_cluster_a_public_address_needs_a_real_authenticator(state: Path) -> None:

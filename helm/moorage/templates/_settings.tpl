@@ -34,6 +34,7 @@ spawner_role: {{ include "moorage.spawnerRole" . }}
 {{- end }}
 hub_account: {{ include "moorage.hubAccount" . }}
 service_account: {{ include "moorage.serviceAccount" . }}
+proxy_pods: {{ include "moorage.proxyPods" . }}.{{ .Release.Namespace }}
 {{- if include "moorage.hasPriorities" . }}
 priority_class: {{ include "moorage.userPriority" . }}
 {{- end }}

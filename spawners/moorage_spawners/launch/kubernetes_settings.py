@@ -75,7 +75,10 @@ class GpuType(_Part):
 
 
 class KubernetesSettings(_Part):
-    """`namespaces`: made by an admin beforehand; empty where the service makes one for each user."""
+    """`namespaces`: made by an admin beforehand; empty where the service makes one for each user.
+
+    `proxy_pods`: a name that leads to the proxy's pods, whose word alone is believed about a browser's address.
+    """
 
     release: str
     namespace: str
@@ -88,6 +91,7 @@ class KubernetesSettings(_Part):
     spawner_role: str = ""
     hub_account: str
     service_account: str
+    proxy_pods: str = ""
     priority_class: str = ""
     quota: dict[str, Any] = Field(default_factory=dict)
     pods: Pods
