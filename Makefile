@@ -33,7 +33,7 @@ kube-up:  ## As root: a Kubernetes node on this machine with Moorage on it, and 
 kube-down:  ## Nothing of that node is left
 	@.venv/bin/python -m tests.kube down
 
-images:  ## Container images of hub, service, notebook and proxy: make images BASE=debian-with-python PUSH=registry/prefix
+images:  ## Container images of hub and service (one), notebook and proxy: make images BASE=debian-with-python PUSH=registry/prefix
 	@$(BOOTSTRAP) images BASE=$(BASE) PUSH=$(PUSH)
 
 lock:  ## Make the locks anew

@@ -12,8 +12,9 @@ from moorage_hub.settings import load
 from moorage_hub.state import default_state
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821
-install(c, load(default_state()))
+settings = load(default_state())
+install(c, settings)
 c.JupyterHub.spawner_class = StandInSpawner
 c.StandInSpawner.update(c.ProjectLocalSpawner)
-database.prepare(default_state() / "database" / "hub.sqlite")
-database.listen(default_state() / "database" / "hub.sqlite")
+database.prepare(settings.sqlalchemy_url)
+database.listen(settings.sqlalchemy_url)

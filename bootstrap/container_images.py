@@ -1,4 +1,4 @@
-"""`make images`: Moorage's own container images by buildah, from this checkout: `hub`, `service`, `notebook`, `proxy`.
+"""`make images`: Moorage's own container images by buildah, from this checkout: `control` (hub and service), `notebook`, `proxy`.
 
 No daemon, and no root where the machine lets others make user namespaces. Each is an OCI layout below `<state>/container-images`.
 """
@@ -18,8 +18,7 @@ from bootstrap.say import run, step
 from bootstrap.uv_tool import ensure_uv
 
 NAMES = {
-    "hub": "control",
-    "service": "control",
+    "control": "control",
     "notebook": "server",
     "proxy": None,
 }  # image -> the environment that it holds

@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from tornado import web
 
-from moorage_spawners.launch import peers
+from moorage_spawners.launch.proxy_pods import AddressOf
 
 FROM_AN_ADDRESS = 5  # times as many as under one name: several people may share it
 
@@ -63,10 +63,10 @@ def _key(address: str, name: str) -> str:
     return f"{address} {name[:64]}"
 
 
-def address_of(handler: Any) -> str:
+def address_of(handler: Any, tell: AddressOf) -> str:
     """Not `remote_ip`: that believes X-Real-Ip, which browsers can send, and believes everybody."""
     connection = handler.request.connection
     own = None if connection.stream.socket is None else connection.stream.socket.getsockname()
     forwarded = ",".join(handler.request.headers.get_list("X-Forwarded-For"))
     peer, trusted = connection.context.address, connection.context.trusted_downstream
-    return peers.address_of(forwarded, peer, own, trusted) or str(peer[0])
+    return tell(forwarded, peer, own, trusted) or str(peer[0])

@@ -2,6 +2,7 @@
 
 from traitlets.config import Config
 
+from moorage_hub import database
 from moorage_hub.areas.auth import configure_auth
 from moorage_hub.areas.proxy import configure_origins, configure_proxy
 from moorage_hub.areas.recovery import configure_recovery
@@ -13,7 +14,8 @@ from moorage_hub.settings import HubSettings
 
 def install(c: Config, settings: HubSettings) -> None:
     """Fills in `c`. The state folder must have been prepared (`state.prepare_state`)."""
-    c.JupyterHub.db_url = f"sqlite:///{settings.state / 'database' / 'hub.sqlite'}"
+    c.JupyterHub.db_url = settings.sqlalchemy_url
+    c.JupyterHub.db_kwargs = database.arguments(settings.sqlalchemy_url)
     c.JupyterHub.log_level = "INFO"
     configure_auth(c, settings)
     configure_roles(c)

@@ -8,8 +8,9 @@ from moorage_hub.state import default_state, prepare_state
 
 state = default_state()
 prepare_state(state)
-end_old_tokens(state, state / "database" / "hub.sqlite")
+settings = load(state)
+end_old_tokens(state, settings.sqlalchemy_url)
 # The loader's own: what is put into the running application's configuration by hand is not always heard.
-install(get_config(), load(state))  # type: ignore[name-defined]  # noqa: F821
-database.prepare(state / "database" / "hub.sqlite")
-database.listen(state / "database" / "hub.sqlite")
+install(get_config(), settings)  # type: ignore[name-defined]  # noqa: F821
+database.prepare(settings.sqlalchemy_url)
+database.listen(settings.sqlalchemy_url)

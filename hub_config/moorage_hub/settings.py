@@ -16,12 +16,15 @@ import yaml
 from limits import parse_many
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from moorage.origins import PREFIX, Origins, is_address, is_loopback
 from moorage.quantities import InvalidQuantity, parse_memory
 from moorage_hub.errors import BadSettings
 from moorage_hub.state import fixed_ports
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from moorage_spawners.launch.peers import networks
 
 BUILT_IN = "password"
 # They let in whoever knows one shared word, or anyone: good for a demonstration, not for a network.
@@ -38,6 +41,9 @@ class HubSettings(BaseSettings):
     )
     kubernetes: KubernetesSettings | None = Field(
         None, description="What is to be known of the cluster; the chart says it. See kubernetes.md."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy URL of a PostgreSQL for the hub's records; SQLite in the state folder when empty."
     )
     bind: str = Field(
         "127.0.0.1",
@@ -98,7 +104,8 @@ class HubSettings(BaseSettings):
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="Addresses of proxies before ours, as ours sees them: what they say of whom they speak for is believed.",
+        description="Addresses, or networks such as 10.0.0.0/8, of proxies before ours, as ours sees them: what they say of whom "
+        "they speak for is believed.",
     )
     user: str = Field(
         "",
@@ -172,6 +179,14 @@ class HubSettings(BaseSettings):
             raise ValueError(
                 f"sign_in_rate: {self.sign_in_rate!r} is no rate; write one such as '10 per minute; 100 per hour'"
             ) from error
+        try:
+            networks(tuple(self.trusted_proxies))
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}; write addresses, or networks such as 10.0.0.0/8") from error
+        if not _is_postgresql(self.sqlalchemy_url) and self.database_url:
+            raise ValueError(
+                "database_url: it is no URL of a PostgreSQL, such as postgresql+psycopg://user@host/name; leave it empty for SQLite"
+            )
         self._refuse_unsafe()
         return self
 
@@ -227,6 +242,13 @@ class HubSettings(BaseSettings):
         return parse_memory(self.notebook_memory, "notebook_memory")
 
     @property
+    def sqlalchemy_url(self) -> str:
+        """Of the hub's own database, with its password."""
+        if self.database_url.startswith("postgresql://"):
+            return self.database_url.replace("://", "+psycopg://", 1)  # the driver that we bring
+        return self.database_url or f"sqlite:///{self.state / 'database' / 'hub.sqlite'}"
+
+    @property
     def hub_api_url(self) -> str:
         return f"{self.hub_connect_url}/hub/api"
 
@@ -234,6 +256,13 @@ class HubSettings(BaseSettings):
     def service_url(self) -> str:
         """The service with its prefix, as our other parts reach it."""
         return f"{self.service_connect_url}{PREFIX}"
+
+
+def _is_postgresql(url: str) -> bool:
+    try:
+        return make_url(url).drivername == "postgresql+psycopg"
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        return False
 
 
 def own_name() -> str:
@@ -296,9 +325,8 @@ def _sentences(error: ValidationError, file: Path) -> str:
         unknown = problem["type"] == "extra_forbidden"
         if unknown:
             message = "there is no such setting"
-        secret = unknown or field.startswith(
-            "authenticator_settings"
-        )  # a secret may stand under a name written wrongly
+        # A secret may stand under a name written wrongly, too.
+        secret = unknown or field.startswith(("authenticator_settings", "database_url"))
         shown = "" if secret or problem["type"] == "value_error" else f" (given: {problem['input']!r})"
         lines.append(f"{field + ': ' if field else ''}{message}{shown}.")
     return f"Settings (hub part of {file}, or MOORAGE_HUB_... in the environment): " + " ".join(lines)

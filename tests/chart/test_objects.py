@@ -1,6 +1,7 @@
 """What is rendered hangs together: names, labels, selectors, ports, volumes."""
 
 import re
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -127,10 +128,23 @@ def test_hub_and_proxy_are_one_pod_each_and_never_two_at_once(rendered: Rendered
         assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
 
 
+def test_hub_and_service_are_two_programs_of_one_image(chart: Chart) -> None:
+    """Nodes pull it once. Its entry point stays, for tini is that."""
+    deployments = [chart.render().one("Deployment", f"moorage-{part}") for part in ("hub", "service")]
+    hub, service = (each["spec"]["template"]["spec"]["containers"][0] for each in deployments)
+    assert hub["image"] == service["image"]
+    assert "command" not in {*hub, *service}
+    for container in (hub, service):
+        program, isolated, is_module, module, *_ = container["args"]
+        assert (program, isolated, is_module) == ("/opt/moorage/control/bin/python", "-I", "-m")
+        assert find_spec(module), module
+    assert hub["args"] != service["args"]
+
+
 def test_an_upgrade_of_hub_and_service_leaves_the_proxy_alone(chart: Chart) -> None:
     changed = {
-        "hub": {"image": {"name": "moorage/hub", "tag": "next"}, "settings": {"poll_s": 9}},
-        "service": {"image": {"name": "moorage/service", "tag": "next"}, "settings": {"max_workers": 9}},
+        "hub": {"image": {"name": "moorage/control", "tag": "next"}, "settings": {"poll_s": 9}},
+        "service": {"image": {"name": "moorage/control", "tag": "next"}, "settings": {"max_workers": 9}},
         "singleuser": {"startTimeout": 999},
     }
     before, after = (chart.render(values).one("Deployment", "moorage-proxy")["spec"] for values in ({}, changed))

@@ -92,6 +92,15 @@ def test_further_variables_are_texts_or_come_from_somewhere(chart: Chart) -> Non
     assert env["OAUTH_CLIENT_SECRET"]["valueFrom"]["secretKeyRef"] == {"name": "oidc", "key": "secret"}
 
 
+def test_the_name_of_the_proxys_pods_leads_to_them_and_to_no_address_of_its_own(chart: Chart) -> None:
+    rendered = chart.render()
+    name = rendered.settings("hub")["kubernetes"]["proxy_pods"]
+    found = rendered.one("Service", name.removesuffix(f".{chart.namespace}"))
+    assert found["spec"]["clusterIP"] == "None"
+    labels = dict(rendered.pods())["Deployment/moorage-proxy"]["metadata"]["labels"]
+    assert found["spec"]["selector"].items() <= labels.items()
+
+
 def test_registry_credentials_reach_the_service_alone(chart: Chart) -> None:
     rendered = chart.render(CLOUD)
     told = rendered.settings("service")["kubernetes"]["registry"]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from io import BytesIO
@@ -31,7 +31,10 @@ UID = 20044
 class RunningHub:
     """`settings`, `service` (the fake) and a state folder with one user's home and one environment."""
 
-    def __init__(self, state: Path, proxy_script: Path, server_python: Path) -> None:
+    def __init__(
+        self, state: Path, proxy_script: Path, server_python: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings`: of the hub's environment, by their names there."""
         self.state = state
         self._http = httpx.Client(trust_env=False)  # one for all: to make one costs more than to ask
         prepare_state(state)
@@ -53,6 +56,7 @@ class RunningHub:
             "MOORAGE_HUB_POLL_S": "1",
             "MOORAGE_HUB_SESSION_CHECK_S": "2",
             "MOORAGE_HUB_USER": "admin",
+            **(settings or {}),
         }
         self.child = hub_child(self.settings, {**os.environ, **environment})
         self.proxy = proxy_child(self.settings, os.environ)

@@ -43,16 +43,16 @@ def test_a_locked_database_is_told_on_the_page_and_in_the_log(hub: RunningHub) -
     ],
 )
 def test_each_trouble_has_its_words(said: str, words: str | None) -> None:
-    found = database.in_words(Path("hub.sqlite"), sqlite3.OperationalError(said))
+    found = database.in_words("sqlite:///hub.sqlite", sqlite3.OperationalError(said))
     assert (words or "") in (found or "")
     assert (found is None) == (words is None)
 
 
 def test_a_full_disk_reaches_the_error_that_the_page_shows(tmp_path: Path) -> None:
-    path = tmp_path / "hub.sqlite"
-    database.prepare(path)
-    engine = create_engine(f"sqlite:///{path}")
-    database.listen(path, engine)
+    url = f"sqlite:///{tmp_path / 'hub.sqlite'}"
+    database.prepare(url)
+    engine = create_engine(url)
+    database.listen(url, engine)
     try:
         with engine.begin() as connection:
             connection.execute(text("CREATE TABLE things (content BLOB)"))

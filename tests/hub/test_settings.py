@@ -14,6 +14,7 @@ from moorage_hub.errors import BadSettings
 from moorage_hub.install import install
 from moorage_hub.settings import BUILT_IN, HubSettings, load, own_name
 from moorage_hub.state import fixed_ports, prepare_state
+from tests.cluster_settings import cluster_settings
 
 REAL = {
     "authenticator": "generic-oauth",
@@ -64,6 +65,44 @@ def test_a_bad_setting_is_a_sentence(state: Path, hub: dict[str, object], senten
         load(state)
     assert sentence in str(caught.value)
     assert "settings.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "postgres://ada:hush@db/hub", "mysql://ada:hush@db/hub", "sqlite:////hush.db", "postgresql://ada:hush@db:hush/hub",
+     "postgresql+psycopg2://ada:hush@db/hub"],
+)  # fmt: skip
+def test_what_is_no_url_of_a_postgresql_is_refused_and_not_shown(state: Path, url: str) -> None:
+    write(state, database_url=url)
+    with pytest.raises(
+        BadSettings, match="database_url: it is no URL of a PostgreSQL, such as postgresql\\+psycopg://"
+    ) as caught:
+        load(state)
+    assert not {"hush", "nonsense"} & set(str(caught.value).replace("/", " ").replace(":", " ").split())
+
+
+def test_a_database_url_that_is_no_text_is_not_shown_either(state: Path) -> None:
+    write(state, database_url={"password": "hush"})
+    with pytest.raises(BadSettings, match="database_url: ") as caught:
+        load(state)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgresql://ada:hush@db/hub", "postgresql+psycopg://ada:hush@db/hub"),
+        ("postgresql+psycopg://ada@/hub?host=/run", "postgresql+psycopg://ada@/hub?host=/run"),
+        ("", "sqlite:///{state}/database/hub.sqlite"),
+    ],
+)
+def test_the_hub_keeps_its_records_where_database_url_says(
+    state: Path, monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.setenv("MOORAGE_HUB_DATABASE_URL", given)
+    c = Config()
+    install(c, load(state))
+    assert c.JupyterHub.db_url == used.format(state=state)
 
 
 def test_what_may_hold_an_authenticators_secret_is_not_shown(state: Path) -> None:
@@ -123,6 +162,24 @@ def test_in_a_cluster_the_hub_reaches_its_other_parts_by_their_names(state: Path
     assert settings.hub_api_url == "http://moorage-hub:8081/hub/api"
     assert settings.service_url == "http://moorage-service:8090/services/moorage"
     assert settings.origins == "per-user"
+
+
+def test_in_a_cluster_callers_are_told_apart_by_the_proxys_pods(state: Path) -> None:
+    c = Config()
+    install(c, load(state, kubernetes=cluster_settings(), **CLUSTER))
+    assert (c.FrontDoor.platform, c.FrontDoor.proxy_pods) == ("kubernetes", "moorage-proxy-pods.moorage")
+    elsewhere = Config()
+    install(elsewhere, load(state))
+    assert (elsewhere.FrontDoor.platform, elsewhere.FrontDoor.proxy_pods) == ("local", "")
+
+
+@pytest.mark.parametrize("proxy", ["ingress.example.org", "10.0.0.0/33"])
+def test_a_proxy_before_ours_is_named_by_address_or_network(state: Path, proxy: str) -> None:
+    write(state, trusted_proxies=[proxy])
+    with pytest.raises(BadSettings, match=r"trusted_proxies: .* write addresses, or networks such as"):
+        load(state)
+    write(state, trusted_proxies=["10.0.0.0/8", "2001:db8::7"])
+    assert load(state).trusted_proxies == ["10.0.0.0/8", "2001:db8::7"]
 
 
 def test_in_a_cluster_a_public_address_needs_a_real_authenticator(state: Path) -> None:

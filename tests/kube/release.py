@@ -118,8 +118,8 @@ class Release:
 
         return {
             "publicUrl": self.url,
-            "hub": {"image": image("hub"), "resources": LITTLE},
-            "service": {"image": image("service"), "resources": LITTLE},
+            "hub": {"image": image("control"), "resources": LITTLE},
+            "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
             "singleuser": {"image": image("notebook")},
             "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},

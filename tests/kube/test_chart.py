@@ -33,6 +33,15 @@ def test_a_person_signs_in_with_the_link_that_the_notes_tell_of(person: httpx.Cl
     assert person.get(ME).json()["user"]["admin"] is True
 
 
+@pytest.mark.parametrize("part", ["hub", "service"])
+def test_orphans_in_a_pod_have_somebody_who_takes_their_exit(release: Release, part: str) -> None:
+    """Process 1 is one made for that, above whichever program the chart names."""
+    said = release.kubectl(
+        "exec", "-n", release.namespace, f"deploy/{NAME}-{part}", "-c", part, "--", "cat", "/proc/1/comm"
+    )
+    assert said.strip() == "tini"
+
+
 def test_helms_own_test_passes(release: Release) -> None:
     assert "Phase:          Succeeded" in release.helm("test", NAME, "--timeout", "120s")
 

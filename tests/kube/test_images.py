@@ -29,8 +29,8 @@ def restricted(node: Node) -> Iterator[Namespace]:
 @pytest.mark.parametrize(
     ("image", "command", "says"),
     [
-        ("service", ["/opt/moorage/control/bin/moorage", "admin", "--help"], "usage"),
-        ("hub", [CONTROL, "-I", "-m", "jupyterhub", "--version"], "6.1"),
+        ("control", ["/opt/moorage/control/bin/moorage", "admin", "--help"], "usage"),
+        ("control", [CONTROL, "-I", "-m", "jupyterhub", "--version"], "6.1"),
         ("notebook", [NOTEBOOK, "-I", "-m", "jupyterhub.singleuser", "--version"], "."),
         ("notebook", ["/opt/moorage/bin/uv", "--version"], "uv 0."),
         ("proxy", ["configurable-http-proxy", "--version"], "5."),

@@ -1,6 +1,7 @@
 """Nobody asks too often, nor keeps others from their turn."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from moorage.wire import NotebookRequest, Phase, Size, WorkloadKind
+from moorage_service.app import create_app
 from moorage_service.context import Context
 from moorage_service.errors import Conflict, TooManyRequests
 from moorage_service.identity.rates import FROM_AN_ADDRESS, Action, RateLimits
@@ -16,9 +18,11 @@ from moorage_service.notebooks import operations as notebooks
 from moorage_service.projects import builds
 from moorage_service.projects.builder import Builder
 from moorage_service.reconciler.loop import Reconciler
-from moorage_service.settings import Rates, load
+from moorage_service.settings import PREFIX, Rates, load
 from moorage_service.store.tables import BuildRow, ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from moorage_spawners.launch.proxy_pods import ProxyPods
+from tests.cluster_settings import cluster_settings
 from tests.fakes.hub import FakeHub
 from tests.service.browser import sign_in
 from tests.service.conftest import Headers
@@ -123,6 +127,27 @@ def test_an_address_is_not_what_a_header_says(
     answer = client.post("/api/v1/jobs", headers={**ada, "X-Forwarded-For": forwarded}, json=promotion(notebook("1")))
     assert answer.status_code == 429
     assert "from one address" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("caller", "counted_as"),
+    [("10.244.0.7", "192.0.2.1"), ("10.244.0.99", "10.244.0.99")],
+    ids=["through the proxy", "a kernel's pod"],
+)
+def test_in_a_cluster_a_kernel_chooses_no_address(
+    context: Context, ada: Headers, project: ProjectRow, caller: str, counted_as: str
+) -> None:
+    settings = context.settings.model_copy(update={"platform": "kubernetes", "kubernetes": cluster_settings()})
+    context = replace(context, settings=settings)
+    context.address_of = ProxyPods("moorage-proxy-pods", lambda _: {"10.244.0.7"}, patience_s=10).address_of
+    context.rates = RateLimits(Rates(build="1 per minute"))
+    for number in range(FROM_AN_ADDRESS):
+        context.rates.count(Action.BUILD, user_id=f"us-{number}", address=counted_as)
+    base = f"{settings.public_url}{PREFIX}"
+    with TestClient(create_app(context, background=False), base_url=base, client=(caller, 40000)) as client:
+        said = {**ada, "X-Forwarded-For": "203.0.113.9, 192.0.2.1"}
+        answer = client.post(f"/api/v1/projects/{project.slug}/builds", headers=said)
+    assert (answer.status_code, "from one address" in answer.text) == (429, True)
 
 
 def test_sign_ins_that_fail_are_counted_by_address(

@@ -18,7 +18,8 @@ from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
 from moorage_service.watch.heartbeats import Heartbeats
-from moorage_spawners.launch import LocalProcesses, Processes
+from moorage_spawners.launch import LocalProcesses, Processes, proxy_pods
+from moorage_spawners.launch.proxy_pods import AddressOf
 
 if TYPE_CHECKING:  # one machine loads no client of a cluster
     from moorage_spawners.launch.pod_processes import PodProcesses
@@ -39,6 +40,7 @@ class Context:
     no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
     heartbeats: Heartbeats = field(default_factory=Heartbeats)  # of this process's loops
     rates: RateLimits = field(init=False)  # who asked for what, how often
+    address_of: AddressOf = field(init=False)
 
     leadership: Leadership = field(init=False)  # whether this process is the one that acts
 
@@ -49,6 +51,14 @@ class Context:
         self.processes.guard = self.leadership.require
         self.machine.guard = self.leadership.require
         self.rates = RateLimits(self.settings.rates)
+        kubernetes = self.settings.kubernetes
+        self.address_of = proxy_pods.chosen(self.settings.platform, kubernetes.proxy_pods if kubernetes else "")
+
+    def came_from(self, connection: HTTPConnection) -> str | None:
+        """The address of a browser, or of whoever called directly; None: a program of this machine."""
+        forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
+        client, server = connection.scope.get("client"), connection.scope.get("server")
+        return self.address_of(forwarded, client, server, self.settings.trusted_proxies)
 
     @property
     def advisory(self) -> str | None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from moorage.origins import PREFIX as _PREFIX
 from moorage.origins import Origins
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from moorage_spawners.launch.peers import networks
 
 PREFIX = _PREFIX
 
@@ -227,8 +228,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="Addresses of proxies before ours, whose word on whom they speak for is believed. `make up` tells the service "
-        "what the hub does.",
+        description="Addresses, or networks such as 10.0.0.0/8, of proxies before ours, whose word on whom they speak for is believed. "
+        "`make up` tells the service what the hub does.",
     )
     workload_log_bytes: int = Field(
         64 << 20,
@@ -259,11 +260,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}: {value} is no duration; give seconds above 0")
         try:
             make_url(self.sqlalchemy_url)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
             raise ValueError(
                 "database_url: it is no SQLAlchemy URL, such as postgresql+psycopg://user@host/name"
             ) from error
         _ = self.addresses  # refuses what is no origin
+        try:
+            networks(tuple(self.trusted_proxies))
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}; write addresses, or networks such as 10.0.0.0/8") from error
         if self.uid_first < 1000 or self.uid_count < 1:
             raise ValueError("uid_first, uid_count: leave the uids below 1000 to the system, and set at least 1 aside")
         if self.uid_first <= self.builder_uid_first < self.uid_first + self.uid_count:

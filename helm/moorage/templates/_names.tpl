@@ -14,6 +14,7 @@
 {{- define "moorage.proxy" -}}{{ include "moorage.fullname" . }}-proxy{{- end }}
 {{- define "moorage.proxyPublic" -}}{{ include "moorage.fullname" . }}-proxy-public{{- end }}
 {{- define "moorage.proxyApi" -}}{{ include "moorage.fullname" . }}-proxy-api{{- end }}
+{{- define "moorage.proxyPods" -}}{{ include "moorage.fullname" . }}-proxy-pods{{- end }}
 {{- define "moorage.puller" -}}{{ include "moorage.fullname" . }}-image-puller{{- end }}
 
 {{- define "moorage.hubAccount" -}}

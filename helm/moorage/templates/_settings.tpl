@@ -34,6 +34,7 @@ spawner_role: {{ include "moorage.spawnerRole" . }}
 {{- end }}
 hub_account: {{ include "moorage.hubAccount" . }}
 service_account: {{ include "moorage.serviceAccount" . }}
+proxy_pods: {{ include "moorage.proxyPods" . }}.{{ .Release.Namespace }}
 {{- if include "moorage.hasPriorities" . }}
 priority_class: {{ include "moorage.userPriority" . }}
 {{- end }}
@@ -66,7 +67,7 @@ registry:
   push_secret: {{ ternary "/etc/moorage/registry/push/.dockerconfigjson" "" (not (empty .Values.registry.pushSecret)) | quote }}
   pull_secret: {{ ternary "/etc/moorage/registry/pull/.dockerconfigjson" "" (not (empty .Values.registry.pullSecret)) | quote }}
 builds:
-  image: {{ include "moorage.image" (list . .Values.builds.image) }}
+  image: {{ include "moorage.image" (list . .Values.service.image) }}
   cpu: {{ .Values.builds.cpu }}
   memory: {{ .Values.builds.memory }}
   disk: {{ .Values.builds.disk }}

@@ -15,6 +15,8 @@ from moorage_hub.state import read_token
 
 def configure_auth(c: Config, settings: HubSettings) -> None:
     c.FrontDoor.sign_in_rate = settings.sign_in_rate
+    c.FrontDoor.platform = settings.platform
+    c.FrontDoor.proxy_pods = settings.kubernetes.proxy_pods if settings.kubernetes else ""
     c.JupyterHub.trusted_downstream_ips = list(settings.trusted_proxies)
     c.JupyterHub.cookie_secret_file = str(settings.state / "secrets" / "cookie-secret")
     if settings.authenticator == BUILT_IN:

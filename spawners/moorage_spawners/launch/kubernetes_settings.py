@@ -55,7 +55,7 @@ class Registry(_Part):
 
 
 class Builds(_Part):
-    """Pods that build environments."""
+    """Pods that build environments. `image`: hub and service's own, for the step that reads what another pod built."""
 
     image: str
     cpu: float = Field(2.0, gt=0)
@@ -76,7 +76,10 @@ class GpuType(_Part):
 
 
 class KubernetesSettings(_Part):
-    """`namespaces`: made by an admin beforehand; empty where the service makes one for each user."""
+    """`namespaces`: made by an admin beforehand; empty where the service makes one for each user.
+
+    `proxy_pods`: a name that leads to the proxy's pods, whose word alone is believed about a browser's address.
+    """
 
     release: str
     namespace: str
@@ -89,6 +92,7 @@ class KubernetesSettings(_Part):
     spawner_role: str = ""
     hub_account: str
     service_account: str
+    proxy_pods: str = ""
     priority_class: str = ""
     quota: dict[str, Any] = Field(default_factory=dict)
     pods: Pods

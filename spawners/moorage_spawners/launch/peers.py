@@ -7,6 +7,7 @@ import ipaddress
 import os
 import sys
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,19 +37,38 @@ def address_of(forwarded: str, peer: Endpoint | None, own: Endpoint | None, trus
     `forwarded` is its X-Forwarded-For, to which the proxy appends whom it saw: what stands before that anybody could have written,
     and all of it any program of this machine that is not ours. `peer` and `own` are the ends of the connection.
     """
-    seen = [each.strip() for each in forwarded.split(",") if each.strip()]
-    if not seen or (peer is not None and own is not None and _a_users(peer, own)):
+    if peer is not None and own is not None and forwarded.strip(" ,") and _a_users(peer, own):
         return None
-    while len(seen) > 1 and seen[-1] in trusted:
+    return told_by_proxy(forwarded, trusted)
+
+
+def told_by_proxy(forwarded: str, trusted: Collection[str]) -> str | None:
+    """What the last proxy that we trust saw, by the X-Forwarded-For that ours sent. `trusted`: addresses and networks."""
+    seen = [plain(each.strip()) for each in forwarded.split(",") if each.strip()]
+    while len(seen) > 1 and _is_within(seen[-1], networks(tuple(trusted))):
         seen.pop()
-    return seen[-1][:MOST_CHARACTERS]
+    return seen[-1][:MOST_CHARACTERS] if seen else None
+
+
+@lru_cache(maxsize=16)
+def networks(written: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Of addresses and networks such as 10.0.0.0/8. Raises ValueError with what is neither."""
+    return tuple(ipaddress.ip_network(each, strict=False) for each in written)
+
+
+def _is_within(host: str, among: Collection[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in among)
 
 
 def _a_users(peer: Endpoint, own: Endpoint) -> bool:
     """Whether another account of this machine called. One that has hung up already is nobody's, and could have been anybody."""
     uid = uid_of(peer, own)
     if uid is None:
-        return is_loopback(_plain(peer[0]))
+        return is_loopback(plain(peer[0]))
     return uid not in (0, os.geteuid())
 
 
@@ -57,7 +77,7 @@ def uid_of(peer: Endpoint, own: Endpoint) -> int | None:
 
     Only while it is established: what is closed belongs to root in the table, whoever it was.
     """
-    ends = (_plain(peer[0]), peer[1]), (_plain(own[0]), own[1])
+    ends = (plain(peer[0]), peer[1]), (plain(own[0]), own[1])
     between = [
         row for row in _rows() if (row.state, _port(row.local), _port(row.remote)) == (ESTABLISHED, peer[1], own[1])
     ]
@@ -86,10 +106,10 @@ def _endpoint(address: str) -> Endpoint:
     """Of the host four bytes each are a number of this machine's byte order."""
     words = bytes.fromhex(address.rpartition(":")[0])
     packed = b"".join(int.from_bytes(words[at : at + 4]).to_bytes(4, sys.byteorder) for at in range(0, len(words), 4))
-    return _plain(str(ipaddress.ip_address(packed))), _port(address)
+    return plain(str(ipaddress.ip_address(packed))), _port(address)
 
 
-def _plain(host: str) -> str:
+def plain(host: str) -> str:
     """An IPv4 address on an IPv6 socket is an IPv4 address."""
     try:
         known = ipaddress.ip_address(host)

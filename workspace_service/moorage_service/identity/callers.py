@@ -22,7 +22,6 @@ from starlette.requests import HTTPConnection
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import Forbidden, NotSignedIn, Unavailable
 from moorage_service.identity import cookies, sessions, tokens
-from moorage_service.identity.rates import address_of
 from moorage_service.identity.users import sign_in
 from moorage_service.store.tables import UserRow
 from moorage_service.watch import logs
@@ -50,14 +49,15 @@ class Caller:
 
     @property
     def address(self) -> str | None:
-        """Through our proxy; None: from this machine. A look at the machine's sockets, so only where it is counted."""
+        """None: from this machine. A look at the machine's sockets, or at names, so only where it is counted."""
         return self.came_from()
 
 
 def identify(context: Context, request: HTTPConnection) -> Caller:
     """Raises NotSignedIn without a good credential."""
-    came_from = partial(address_of, request, context.settings.trusted_proxies)
-    caller = replace(_identify(context, request), came_from=came_from, why=request.query_params.get("why"))
+    caller = replace(
+        _identify(context, request), came_from=partial(context.came_from, request), why=request.query_params.get("why")
+    )
     logs.note(user=caller.user_id or caller.via, workload=caller.workload_id)
     return caller
 

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from moorage_service.context import Context, Ctx
 from moorage_service.errors import BadRequest, Conflict, NotSignedIn
 from moorage_service.identity import cookies, sessions
-from moorage_service.identity.rates import Action, address_of
+from moorage_service.identity.rates import Action
 from moorage_service.identity.users import sign_in
 from moorage_service.settings import PREFIX, is_ours
 
@@ -54,7 +54,7 @@ def callback(context: Ctx, request: Request, code: str = "", state: str = "", er
             "state: this sign-in was not begun in this browser, or took longer than ten minutes. Open the portal again.",
             field="state",
         )
-    token = _exchange(context, code, address_of(request, context.settings.trusted_proxies) or "this machine")
+    token = _exchange(context, code, context.came_from(request) or "this machine")
     known = context.hub.user_for_token(token)
     if known is None:
         raise NotSignedIn("The hub does not know the token it has just given. Open the portal again.")

@@ -1,22 +1,20 @@
 """How often one user, and one address, may ask for what is dear. Counted in this process's memory, in a moving window.
 
 An address is counted for requests that come through the proxy; programs on this machine, which call directly, are known by their user.
+In a cluster these have an address, too: their pod's.
 Several users may share an address (an office, a campus), so it may ask five times as often as one user.
 """
 
 import math
 import time
-from collections.abc import Collection
 from enum import StrEnum
 
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.requests import HTTPConnection
 
 from moorage_service.errors import TooManyRequests
 from moorage_service.settings import Rates
-from moorage_spawners.launch import peers
 
 FROM_AN_ADDRESS = 5
 
@@ -85,9 +83,3 @@ class RateLimits:
         return TooManyRequests(
             f"{WORDS[action]} {item} {whose}, and that many were. Wait {wait_s} s and try again.", retry_after_s=wait_s
         )
-
-
-def address_of(connection: HTTPConnection, trusted: Collection[str]) -> str | None:
-    """Where a request through our proxy comes from. None: it came directly."""
-    forwarded = connection.headers.get("x-forwarded-for", "")
-    return peers.address_of(forwarded, connection.scope.get("client"), connection.scope.get("server"), trusted)
