@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
@@ -20,6 +19,7 @@ from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects import secrets
 from moorage_service.projects.access import find_project
+from moorage_service.projects.archive import archive_of
 from moorage_service.recovery import cards
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import ProjectRow, UserRow, WorkloadRow
@@ -96,11 +96,12 @@ def answer_to(
     gpus: list[Any],
 ) -> NotebookAdmission:  # fmt: skip
     """What the spawner is told of an admitted notebook. Without a token: of one that runs already."""
-    environment = workload.environment or ""
+    environment, files = workload.environment or "", archive_of(context.settings, project)
     return NotebookAdmission(
         workload_id=workload.id, generation=workload.generation, token=token, project=project.slug, environment=environment,
         environment_path=str(environments.path_of(context.settings.environments, environment)),
-        project_files=_archive(context, project), home=str(users.home_of(context.settings, user)), uid=user.uid, gid=users.gid_of(user),
+        project_files=None if files is None else str(files), home=str(users.home_of(context.settings, user)),
+        uid=user.uid, gid=users.gid_of(user),
         gpu_devices=list(gpus), runs=not token,
         environment_variables=secrets.values(session, context.vault, user_id=user.id, project_id=project.id) if token else {},
     )  # fmt: skip
@@ -195,13 +196,6 @@ def end_stale(context: Context, request: NotebookRequest) -> None:
             )
     if rows:
         context.wakeup.notify()
-
-
-def _archive(context: Context, project: ProjectRow) -> str | None:
-    if project.files is None:
-        return None
-    path: Path = context.settings.state / "snapshots" / "projects" / f"{project.files}.tar"
-    return str(path)
 
 
 def observe(context: Context, workload_id: str, observation: NotebookObservation) -> None:
