@@ -19,7 +19,7 @@ from moorage_spawners.local import ProjectLocalSpawner
 class StandInSpawner(ProjectLocalSpawner):
     async def _start_admitted(self, admission: NotebookAdmission, size: Size) -> str:  # noqa: ARG002 - as the real one
         server = os.environ["MOORAGE_BENCH_SERVER"]
-        self._remember(admission, urlsplit(server).port or 0)
+        self._remember_at(admission, urlsplit(server).port or 0)
         await self._observed("starting", "Starting the notebook server.")
         return server
 

@@ -27,7 +27,11 @@ def _create(path: str, body: object, read: type[T], key: str | None = None) -> C
 
 def _write(path: str, body: object) -> Call[None]:
     """A PUT of JSON whose answer says no more than its status."""
-    return Call(method="PUT", path=path, content=json_body(body), content_type=JSON, read=read_nothing)
+    return _put(path, json_body(body), JSON)
+
+
+def _put(path: str, content: bytes, content_type: str) -> Call[None]:
+    return Call(method="PUT", path=path, content=content, content_type=content_type, read=read_nothing)
 
 
 def _params(**values: object) -> dict[str, str]:
@@ -88,16 +92,17 @@ def delete_project(slug: str) -> Call[None]:
 
 def put_manifest(slug: str, text: str) -> Call[None]:
     """Replaces the project's moorage.yaml."""
-    path = f"/projects/{_q(slug)}/manifest"
-    return Call(
-        method="PUT", path=path, content=text.encode(), content_type="text/plain; charset=utf-8", read=read_nothing
-    )
+    return _put(f"/projects/{_q(slug)}/manifest", text.encode(), "text/plain; charset=utf-8")
 
 
 def put_files(slug: str, tar: bytes) -> Call[None]:
     """Replaces the project's files by those of a tar archive."""
-    path = f"/projects/{_q(slug)}/files"
-    return Call(method="PUT", path=path, content=tar, content_type="application/x-tar", read=read_nothing)
+    return _put(f"/projects/{_q(slug)}/files", tar, "application/x-tar")
+
+
+def project_files(slug: str) -> Call[bytes]:
+    """The project's files as a tar archive; nothing when it has none."""
+    return Call(method="GET", path=f"/projects/{_q(slug)}/files", read=read_bytes)
 
 
 def start_build(slug: str) -> Call[wire.Build]:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from moorage_spawners import unpack
+from moorage.notebook import unpack
 from moorage_spawners.launch import Identity
 
 TIMEOUT_S = 120.0
@@ -48,16 +48,8 @@ async def prepare_home(
             await child.wait()
     last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     if child.returncode != 0:
-        raise CopyFailed(
-            f"The project's files could not be copied into your home ({last or 'no message'}). {_remedy(last)}"
-        )
-    return f"Your home can't be written ({last}). {_remedy(last)}" if last else None
-
-
-def _remedy(problem: str) -> str:
-    if "No space left" in problem or "quota" in problem.lower():
-        return "Remove files that you no longer need, or ask an admin for more space."
-    return "Look at what is in its place, or ask an admin."
+        raise CopyFailed(unpack.not_copied(last))
+    return unpack.not_writable(last) if last else None
 
 
 def runtime_folder(state: Path, workload_id: str, identity: Identity) -> Path:

@@ -4,17 +4,16 @@ Two environments meet here and are never mixed: the server's own, which runs Jup
 user's (`python -I`), and the project's, in which kernels run and terminals open.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from moorage.notebook import settings
+from moorage.notebook.settings import Notebook
 from moorage.wire import NotebookAdmission
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
-SETTINGS_VERSION = 5  # raise it when what `jupyter_folder` writes changes
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,16 @@ def argv(python: str) -> tuple[str, ...]:
     return (python, "-I", "-m", "jupyterhub.singleuser")
 
 
-def overlay(admission: NotebookAdmission) -> str:
-    """Where `%pip install` puts packages: seen by kernels of this project alone, never by servers or workers."""
-    return os.path.join(admission.home, ".moorage", admission.project)
+def notebook_of(admission: NotebookAdmission, session_check_s: float = 60.0) -> Notebook:
+    """What Jupyter's settings depend on; the environment must be on this machine."""
+    return Notebook(
+        project=admission.project, home=admission.home, environment=admission.environment_path,
+        python=settings.python_of(Path(admission.environment_path)), session_check_s=session_check_s,
+    )  # fmt: skip
 
 
 def overlay_packages(admission: NotebookAdmission) -> str:
-    return os.path.join(overlay(admission), "lib", f"python{_minor(admission)}", "site-packages")
-
-
-def _minor(admission: NotebookAdmission) -> str:
-    described = json.loads((Path(admission.environment_path) / "moorage-environment.json").read_text())
-    return ".".join(str(described["python"]).split(".")[:2])
+    return notebook_of(admission).overlay_packages
 
 
 def environment(
@@ -58,7 +55,7 @@ def environment(
         "HOME": admission.home,
         "USER": user,
         "LOGNAME": user,
-        "SHELL": shell(),
+        "SHELL": settings.shell(),
         "LANG": "C.UTF-8",
         "PATH": f"{project}/bin:{SYSTEM_PATH}",
         "VIRTUAL_ENV": project,
@@ -78,86 +75,18 @@ def environment(
     }
 
 
-def shell() -> str:
-    return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
-
-
 def jupyter_folder(state: Path, admission: NotebookAdmission, session_check_s: float) -> Path:
     """Jupyter's settings and the project's kernel, for this environment of this project; written once, readable by all.
 
     `session_check_s`: so often the server asks whether sessions have ended, before it shows a page to one, and while it has something open.
     """
-    folder = state / "jupyter" / f"{admission.project}-{admission.environment[:24]}-{SETTINGS_VERSION}"
-    _write(folder / "share" / "kernels" / "python3" / "kernel.json", _kernel(admission))
-    _write(folder / "etc" / "labconfig" / "page_config.json", _PAGE)
-    _write(folder / "etc" / "labconfig" / "default_setting_overrides.json", _DEFAULTS)
-    _write(folder / "etc" / "jupyter_server_config.json", _server(folder / "etc" / "bashrc", session_check_s))
-    _write_text(folder / "etc" / "bashrc", _BASHRC)
+    folder = state / "jupyter" / f"{admission.project}-{admission.environment[:24]}-{settings.VERSION}"
+    for path, text in settings.files(notebook_of(admission, session_check_s), folder).items():
+        _write(folder / path, text)
     return folder
 
 
-def _kernel(admission: NotebookAdmission) -> dict[str, Any]:
-    place = overlay(admission).replace(admission.home, "${HOME}", 1)
-    packages = overlay_packages(admission).replace(admission.home, "${HOME}", 1)
-    return {
-        "argv": [
-            f"{admission.environment_path}/bin/python",
-            "-m",
-            "ipykernel_launcher",
-            "-f",
-            "{connection_file}",
-            "--IPKernelApp.extensions=moorage",  # marks what %pip installs as not on workers
-        ],
-        "display_name": f"Python ({admission.project})",
-        "language": "python",
-        "metadata": {"debugger": True},
-        # The environment is read-only and shared: what a kernel installs goes to the overlay, which only kernels see.
-        "env": {"MOORAGE_OVERLAY": place, "PIP_PREFIX": place, "PYTHONPATH": packages},
-    }
-
-
-# The server offers the project's kernel alone, opens terminals that keep the project's PATH (a login shell resets it),
-# and leaves out what costs start time or asks the network.
-def _server(bashrc: Path, session_check_s: float) -> dict[str, Any]:
-    terminal = [shell(), "--rcfile", str(bashrc)] if shell().endswith("bash") else [shell()]
-    return {
-        "ServerApp": {
-            "jpserver_extensions": {"jupyter_lsp": False, "moorage.lab": True},
-            "terminado_settings": {"shell_command": terminal},
-        },
-        "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
-        "HubOAuth": {"cache_max_age": max(1, int(session_check_s))},  # 0 would be: for ever
-        "OpenSockets": {"check_s": session_check_s},
-    }
-
-
-# A user's uid has no entry in the machine's list of accounts, so bash's own prompt would say "I have no name!".
-_BASHRC = r"""[ -r /etc/bash.bashrc ] && . /etc/bash.bashrc
-PS1='\[\e[32m\]$USER\[\e[0m\]:\w\$ '
-[ -r ~/.bashrc ] && . ~/.bashrc
-"""
-
-_PAGE: dict[str, Any] = {
-    "disabledExtensions": {
-        "@jupyterlab/apputils-extension:announcements": True,
-        "@jupyterlab/lsp-extension": True,
-        "@jupyterlab/extensionmanager-extension": True,
-    }
-}
-
-
-# Defaults, which a user may change. A widget that is scrolled out of sight stays alive only if cells stay attached.
-_DEFAULTS: dict[str, Any] = {
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "defer"},
-    "@jupyterlab/apputils-extension:themes": {"adaptive-theme": True},
-}
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content, indent=1))
-
-
-def _write_text(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
     parents = [parent for parent in path.parents if not parent.exists()]

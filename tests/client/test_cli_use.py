@@ -74,6 +74,17 @@ def test_builds_are_listed_read_and_cancelled(moorage: Terminal, api: FakeServic
     assert "asked to end" in moorage.out
 
 
+def test_a_projects_files_are_put_into_a_new_folder(moorage: Terminal, api: FakeServiceApi, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    assert moorage("project", "files", "starter", "--to", str(tmp_path / "here")) == 2
+    assert "is there already" in moorage.err
+    answer(api, "GET", "/projects/starter/files", b"no tar", b"", status=200)
+    assert moorage("project", "files", "starter", "--to", str(tmp_path / "new")) == 2
+    assert not (tmp_path / "new").exists()
+    assert moorage("project", "files", "starter", "--to", str(tmp_path / "new")) == 0
+    assert (tmp_path / "new").is_dir()
+
+
 # What programs say: the hub's spawner, a cluster's agent, a run's runner. `create_limit` changes a limit, too.
 OF_PROGRAMS = {"admit_notebook", "observe_notebook", "forget_notebook", "report", "report_run", "put_run_output"}
 ELSEWHERE = {"set_limit"}

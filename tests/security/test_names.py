@@ -8,6 +8,7 @@ import itertools
 import random
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -172,14 +173,18 @@ def admission(slug: str, environment: str, home: str) -> NotebookAdmission:
     )  # fmt: skip
 
 
-def test_no_two_projects_share_an_overlay_or_jupyters_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_kernel", lambda _admission: {})
+def test_no_two_projects_share_an_overlay_or_jupyters_settings(tmp_path: Path) -> None:
+    (tmp_path / "moorage-environment.json").write_text('{"python": "3.12.4", "packages": {}}')
     digests = ["0" * 40, "0" * 23 + "1" + "0" * 16, "a" * 40]
-    found = [(admission(slug, digest, "/home")) for slug in slugs(60) for digest in digests]
+    found = [
+        replace(admission(slug, digest, "/home"), environment_path=str(tmp_path))
+        for slug in slugs(60)
+        for digest in digests
+    ]
     folders = {server.jupyter_folder(tmp_path, each, 60) for each in found}
     assert len(folders) == len(found)
     assert {folder.parent for folder in folders} == {tmp_path / "jupyter"}
-    overlays = {server.overlay(each) for each in found}
+    overlays = {server.notebook_of(each).overlay for each in found}
     assert len(overlays) == len(slugs(60))
     assert all(Path(each).parent == Path("/home/.moorage") for each in overlays)
 

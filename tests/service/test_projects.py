@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from moorage.wire import WorkloadKind
 from moorage_service.context import Context
 from moorage_service.errors import BadRequest, TooLarge
 from moorage_service.projects import archive, plain_tar, secrets
 from moorage_service.store.tables import ProjectRow, UserRow
 from tests.service.databases import each_database
+from tests.service.world import make_world
 
 Headers = dict[str, str]
 MANIFEST = "name: Fish\npackages: [pandas>=2]\n"
@@ -83,6 +85,7 @@ def test_a_stranger_gets_404_by_every_route(client: TestClient, ada: Headers, bo
     assert client.get("/api/v1/projects", headers=bob).json() == []
     for method, path in (
         ("GET", "/projects/fish"), ("DELETE", "/projects/fish"), ("PUT", "/projects/fish/manifest"),
+        ("GET", "/projects/fish/files"),
         ("PUT", "/projects/fish/files"), ("POST", "/projects/fish/builds"), ("GET", "/projects/fish/builds"),
         ("GET", f"/builds/{build}"), ("DELETE", f"/builds/{build}"), ("GET", f"/builds/{build}/log"),
         ("GET", "/projects/fish/secrets"), ("DELETE", "/projects/fish/secrets/A"), ("DELETE", "/projects/fish/members/ada"),
@@ -132,6 +135,24 @@ def test_files_are_kept_and_their_manifest_is_the_projects(client: TestClient, c
     assert client.put("/api/v1/projects/fish/manifest", headers=ada, content=MANIFEST).status_code == 204
     assert kept(context)["moorage.yaml"] == MANIFEST.encode()
     assert kept(context)["lib/fish.py"] == b"x = 1\n"
+
+
+def test_members_and_their_notebooks_get_the_files(
+    client: TestClient, context: Context, ada: Headers, bob: Headers
+) -> None:
+    make(client, ada)
+    world = make_world(context, "bob", "bobs")
+    notebook = {"Authorization": f"Bearer {world.tokens[WorkloadKind.NOTEBOOK]}"}
+    answer = client.get("/api/v1/projects/bobs/files", headers=notebook)
+    assert (answer.status_code, answer.content) == (204, b"")
+    content = tar(**{"lib__fish.py": b"x = 1\n", "moorage.yaml": MANIFEST.encode()})
+    assert client.put("/api/v1/projects/fish/files", headers=ada, content=content).status_code == 204
+    assert client.get("/api/v1/projects/fish/files", headers=notebook).status_code == 404
+    client.put("/api/v1/projects/fish/members/bob", headers=ada, json={"role": "viewer"})
+    got = client.get("/api/v1/projects/fish/files", headers=bob)
+    assert (got.status_code, got.headers["content-type"]) == (200, "application/x-tar")
+    with tarfile.open(fileobj=io.BytesIO(got.content)) as archive:
+        assert sorted(archive.getnames()) == ["lib/fish.py", "moorage.yaml"]
 
 
 def kept(context: Context) -> dict[str, bytes]:

@@ -263,7 +263,7 @@ def test_the_owner_finds_them_by_the_same_routes(two: Two, routes: list[Route]) 
             continue
         for path in with_ids(route, two.ada):
             answer = two.ask(route, path, two.ada_headers)
-            assert answer.status_code == 200, f"{route}: {answer.status_code} {answer.text[:300]}"
+            assert answer.status_code in (200, 204), f"{route}: {answer.status_code} {answer.text[:300]}"
 
 
 NOTEBOOK = base64.b64encode(b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}').decode()

@@ -13,6 +13,7 @@ from moorage.cli.choices import read_secret
 from moorage.cli.me import show_secrets
 from moorage.cli.session import Session, command, group, session
 from moorage.errors import InvalidInput
+from moorage.notebook import unpack
 
 MANIFEST = "moorage.yaml"
 _SKIPPED = frozenset(
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     command(projects, "build")(build)
     command(projects, "show")(show)
     command(projects, "delete")(delete)
+    command(projects, "files")(files)
     command(projects, "members")(members)
     member = group(projects, "member", "Who may see and use a project.")
     command(member, "set")(set_member)
@@ -190,6 +192,26 @@ def _show(now: Session, found: wire.Project) -> None:
     )
     now.say("")
     now.say(found.manifest.rstrip())
+
+
+def files(
+    project: Slug = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to be made for them; named after the project if left out.")
+    ] = None,
+) -> None:
+    """Get a project's files, as everybody gets them who opens it for the first time."""
+    now = session()
+    slug = now.needed_project(project)
+    folder = to or Path(slug)
+    if folder.exists():
+        raise InvalidInput(f"{folder} is there already; name another folder with --to.", field="to")
+    content = now.send(calls.project_files(slug))
+    try:
+        unpack.unpack(str(folder), io.BytesIO(content))
+    except unpack.FAILURES as error:
+        raise InvalidInput(f"The files can't be written to {folder} ({unpack.words(error)}).", field="to") from error
+    now.say(f"The files of {slug} are in {folder}.")
 
 
 def delete(project: str, yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False) -> None:

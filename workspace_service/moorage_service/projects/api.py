@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import FileResponse
 
 from moorage.wire import Build, MemberRequest, Project, ProjectRequest, Secret, SecretRequest
 from moorage_service.context import Ctx
@@ -11,12 +12,15 @@ from moorage_service.identity.idempotency import IdempotencyKey, recall, remembe
 from moorage_service.identity.rates import Action
 from moorage_service.projects import builds, operations, secrets, trail
 from moorage_service.projects.access import find_project, find_to_change, visible_projects
+from moorage_service.projects.archive import archive_of
 from moorage_service.projects.bodies import ArchiveBody, TextBody
 from moorage_service.store.records import shown
 from moorage_service.store.tables import BuildRow, ProjectRow
 
 router = APIRouter(tags=["projects"])
 Slug = Annotated[str, Path(max_length=80)]
+TAR = "application/x-tar"
+_FILES: dict[int | str, dict[str, Any]] = {200: {"content": {TAR: {}}}, 204: {"description": "It has no files."}}
 
 
 def _body(kind: str) -> dict[str, Any]:
@@ -59,7 +63,18 @@ def put_manifest(context: Ctx, caller: RequireUser, slug: Slug, text: TextBody) 
     operations.put_manifest(context, slug, text, caller)
 
 
-@router.put("/projects/{slug}/files", status_code=204, openapi_extra=_body("application/x-tar"))
+@router.get("/projects/{slug}/files", response_class=Response, responses=_FILES)
+def get_files(context: Ctx, caller: RequireUser, slug: Slug) -> Response:
+    """The files as a tar archive, as they are now; 204 when the project has none. A notebook's own token will do."""
+    with context.database.read() as session:
+        project = find_project(session, slug, user_id=caller.user_id, admin=caller.admin)
+        path = archive_of(context.settings, project)
+    if path is None:
+        return Response(status_code=204)
+    return FileResponse(path, media_type=TAR, filename=f"{slug}.tar", headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.put("/projects/{slug}/files", status_code=204, openapi_extra=_body(TAR))
 def put_files(context: Ctx, caller: RequireUser, slug: Slug, content: ArchiveBody) -> None:
     """Replaces the files by those of a tar archive. Members who open the project for the first time get them."""
     operations.put_files(context, slug, content, caller)

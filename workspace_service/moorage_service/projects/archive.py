@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from moorage_service.errors import BadRequest, TooLarge
 from moorage_service.projects import plain_tar
 from moorage_service.settings import Settings
+from moorage_service.store.tables import ProjectRow
 
 MANIFEST = "moorage.yaml"
 LARGEST_UPLOAD = 64 << 20  # bytes, as sent
@@ -91,3 +92,8 @@ def keep(settings: Settings, files: Files) -> str:
 def read(settings: Settings, digest: str | None) -> Files:
     """The files of a kept archive; none for None."""
     return {} if digest is None else unpack(path_of(settings, digest).read_bytes())
+
+
+def archive_of(settings: Settings, project: ProjectRow) -> Path | None:
+    """The tar that holds a project's files now; None when it has none."""
+    return None if project.files is None else path_of(settings, project.files)

@@ -22,12 +22,12 @@ class LocalPlatform:
     def arrange(self, session: Session, admitted: Admitted) -> Arrangement:
         workload, user, project = admitted.workload, admitted.user, admitted.project
         environment = workload.environment or ""
-        files = None if project.files is None else str(archive.path_of(self.settings, project.files))
+        files = archive.archive_of(self.settings, project)
         values = {} if admitted.runs else secrets.values(session, self.vault, user_id=user.id, project_id=project.id)
         answer = NotebookAdmission(
             workload_id=workload.id, generation=workload.generation, token=admitted.token, project=project.slug,
             environment=environment, environment_path=str(environments.path_of(self.settings.environments, environment)),
-            project_files=files, home=str(users.home_of(self.settings, user)),
+            project_files=None if files is None else str(files), home=str(users.home_of(self.settings, user)),
             uid=user.uid, gid=users.gid_of(user), gpu_devices=admitted.gpus, runs=admitted.runs, environment_variables=values,
         )  # fmt: skip
         return Arrangement(admission=answer)
