@@ -11,7 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from moorage.wire import NotebookObservation
+from moorage.wire import NotebookObservation, Size
+from moorage_service.admin.facts import gather
+from moorage_service.admin.invariants import held_while_alive
 from moorage_service.context import Context
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.settings import Inventory, Settings
@@ -95,7 +97,7 @@ class Desk:
     def secret(self, name: str) -> dict[str, str]:
         return {key: base64.b64decode(value).decode() for key, value in self.made("Secret")[name]["data"].items()}
 
-    def pod(self, answer: Any, status: dict[str, Any] = RUNNING) -> None:
+    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1") -> None:
         whose = Ownership(
             workload_id=answer["workload_id"],
             generation=1,
@@ -106,10 +108,13 @@ class Desk:
         )
         metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
 
+        containers = [{"name": "server", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]
+
         async def put() -> None:
             self.kubernetes.put(
-                f"{answer['workload_id']}-1", answer["pod"]["namespace"], metadata=metadata, status=status
-            )
+                f"{answer['workload_id']}-1", answer["pod"]["namespace"], metadata=metadata, spec={"containers": containers},
+                status=status,
+            )  # fmt: skip
 
         self.thread.wait(put())
 
@@ -198,6 +203,18 @@ def test_a_pods_end_is_the_notebooks_in_the_clusters_words(desk: Desk) -> None:
     assert (ended["reason_code"], "exit status 3" in ended["reason"]) == ("pod.crashed", True)
     assert workload not in desk.made("Secret")
     assert desk.admit().status_code == 201
+
+
+def test_the_check_compares_the_ledger_with_what_the_cluster_counts(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    assert [finding.code for finding in held_while_alive(gather(desk.context))] == []
+    desk.pod(answer, cpu="1500m")
+    eventually(lambda: desk.context.processes.observe(workload)[0].size == Size(cpu=1.5, memory=GIB), what="the change")
+    (finding,) = held_while_alive(gather(desk.context))
+    assert (finding.code, "1.5 cpu" in finding.what) == ("held.otherwise", True)
 
 
 def test_a_stopped_notebooks_pod_is_asked_to_end_and_then_it_is_gone(desk: Desk) -> None:

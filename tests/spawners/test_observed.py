@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.observed import PodObserver, departed, observe
+from moorage_spawners.launch.quantity import parse_quantity
 from moorage_spawners.launch.watch import Watcher
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.pods import WHOSE, pod, terminated, waiting
@@ -180,3 +182,26 @@ async def test_what_was_not_heard_of_for_long_is_no_ground_for_anything() -> Non
             return not refused()
 
         await scene.until(believed)
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [
+        ("1", 1),
+        ("1500m", "1.5"),
+        ("2Gi", 2 << 30),
+        ("2G", 2 * 10**9),
+        ("1073741824", 1 << 30),
+        ("12e6", 12 * 10**6),
+        ("0", 0),
+        ("1k", 1000),
+    ],
+)
+def test_amounts_are_read_as_the_server_writes_them(written: str, amount: str | int) -> None:
+    assert parse_quantity(written) == Decimal(amount)
+
+
+@pytest.mark.parametrize("written", ["", "GiB", "1 Gi", "-1", "1GiB", "१"])
+def test_what_is_no_amount_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="no quantity"):
+        parse_quantity(written)

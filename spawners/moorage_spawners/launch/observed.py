@@ -8,10 +8,13 @@ Whoever deletes by force says that the machine is dead; Kubernetes believes it, 
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+from moorage.wire.workloads import Size
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.quantity import parse_quantity
 from moorage_spawners.launch.reasons import explain
 from moorage_spawners.launch.reasons.endings import UNSEEN
 from moorage_spawners.launch.reasons.reading import moment, states, status
@@ -51,6 +54,7 @@ def observe(pod: Object, now: datetime, events: Sequence[Object] = ()) -> Observ
         labels={"kind": whose.kind, "owner": whose.owner, "project": whose.project},
         message=None if reason is None else str(reason),
         reason=None if reason is None else reason.code,
+        size=None if state == "exited" else _size(pod),
     )
 
 
@@ -83,6 +87,19 @@ def _state(pod: Object, now: datetime) -> ProcessState:
         return "lost"
     began = runs or any(True for _ in states(pod, "terminated"))
     return "running" if phase == "Running" and began else "starting"
+
+
+def _size(pod: Object) -> Size:
+    """The sum of what its containers request, which is what the scheduler and quotas count."""
+    asked = [
+        (each.get("resources") or {}).get("requests") or {} for each in (pod.get("spec") or {}).get("containers") or ()
+    ]
+
+    def total(name: str) -> Decimal:
+        return sum((parse_quantity(str(each.get(name, 0))) for each in asked), Decimal())
+
+    devices = {name for each in asked for name in each if "/" in name}  # only GPUs are asked for by such names here
+    return Size(cpu=float(total("cpu")), memory=int(total("memory")), gpu=int(sum(total(name) for name in devices)))
 
 
 def _main(pod: Object, role: str) -> Mapping[str, Any]:

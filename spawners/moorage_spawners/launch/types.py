@@ -52,6 +52,7 @@ class Observation:
     lives; `stop` ends that. An `exited` one with neither `exit_code` nor `signal` ended unseen or never started:
     `message` says so, and `machine_restarted` whether that is why. `out_of_memory`: so many processes of it the kernel
     killed for want of memory, maybe not the first one. `reason`: the stable code of what `message` says, where there is one.
+    `size`: what a cluster counts for it, as long as it does.
     """
 
     workload_id: str
@@ -68,6 +69,7 @@ class Observation:
     labels: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None
     reason: str | None = None
+    size: Size | None = None
 
     @property
     def gone(self) -> bool:

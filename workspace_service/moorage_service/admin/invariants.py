@@ -9,6 +9,7 @@ from moorage_service.admin import admissions
 from moorage_service.admin.facts import Facts
 from moorage_service.admin.findings import Finding
 from moorage_service.jobs.conclusion import CONCLUDED
+from moorage_service.ledger.resources import Amounts, in_words
 from moorage_service.store.tables import WorkloadRow
 from moorage_spawners.launch import Observation
 
@@ -148,6 +149,8 @@ def held_while_alive(facts: Facts) -> Iterator[Finding]:
         if held.released_at is not None and running:
             what = f"What {workload_id} held was given back, while processes of it run."
             yield Finding(invariant="I4", code="held.too_short", subject=workload_id, what=what, remedy=REPAIR)
+        if held.released_at is None:
+            yield from _held_otherwise(facts, workload_id, held.amounts)
         if held.released_at is None or workload is None:
             continue
         # What a run left is seen to between the two: it holds nothing then, for nothing of it runs.
@@ -173,6 +176,23 @@ def held_while_alive(facts: Facts) -> Iterator[Finding]:
         if row.phase != Phase.QUEUED.value and row.id not in facts.reservations:
             what = f"The {row.kind} {row.name!r} ({row.id}) is {row.phase} and holds nothing: nobody is charged for it."
             yield Finding(invariant="I4", code="held.nothing", subject=row.id, what=what, remedy=LOG)
+
+
+def _held_otherwise(facts: Facts, workload_id: str, amounts: Amounts) -> Iterator[Finding]:
+    """What a cluster counts for its pods is what the ledger holds."""
+    sizes = [seen.size for seen in facts.running(workload_id) if seen.size is not None]
+    if not sizes:
+        return
+    counted = {"cpu": round(sum(1000 * size.cpu for size in sizes)), "memory": sum(size.memory for size in sizes)}
+    counted["gpu"] = sum(size.gpu for size in sizes)
+    for resource, units in counted.items():
+        if units != amounts.get(resource, 0):
+            held = in_words(resource, amounts.get(resource, 0))
+            what = f"{workload_id} holds {held} in the ledger, and its pods ask the cluster for {in_words(resource, units)}."
+            remedy = "Stop it and start it again; its pods were changed by hand, or the ledger was restored."
+            yield Finding(
+                invariant="I4", code="held.otherwise", subject=f"{workload_id}/{resource}", what=what, remedy=remedy
+            )
 
 
 def _end_of(seen: Observation) -> datetime:
