@@ -17,7 +17,7 @@ from bootstrap.say import run, say, step
 
 OWN = {
     "control": ("moorage", "moorage_spawners", "moorage_hub", "moorage_images", "moorage_jobs", "moorage_service"),
-    "server": ("moorage", "moorage_jobs"),
+    "server": ("moorage", "moorage_images", "moorage_jobs"),
 }
 DONE = "moorage-complete"
 KEPT_WHEELS = 3

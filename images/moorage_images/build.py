@@ -21,16 +21,16 @@ from moorage_images import environments
 from moorage_images.bounds import Bounds
 from moorage_images.environments import EnvironmentRecord
 from moorage_images.errors import BuildCancelledError, BuildError
+from moorage_images.install import indented, install, try_kernel
 from moorage_images.network import has_credentials, without_credentials
-from moorage_images.plan import EnvironmentPlan, Lock, digest, install_lines
-from moorage_images.resolve import NoWheelError, resolve, why
+from moorage_images.plan import EnvironmentPlan, Lock, digest
+from moorage_images.resolve import NoWheelError, resolve
 from moorage_images.sandbox import Account, Log, Sandbox
 from moorage_images.seal import remove, seal
 
 # As root, one build at a time on the machine, whichever installation it belongs to: their uids may be the same, and
 # a build ends whatever else runs under its uid. The folder is root's alone, so that nobody else can hold the lock.
 MACHINE_LOCK = Path("/run/moorage-builds.lock")
-_KERNEL_STARTS = "import ipykernel.kernelapp, moorage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +78,14 @@ def _build(
     log(f"Resolving {len(plan.requirements)} requirements for Python {plan.interpreter.version}.")
     try:
         with _wheel_sandbox(places) as sandbox:
-            lock = resolve(plan, sandbox, places.uv, from_source=False, log=_indented(log), cancel=cancel)
+            lock = resolve(plan, sandbox, places.uv, from_source=False, log=indented(log), cancel=cancel)
             return _complete(plan, lock, project, places, sandbox, log, cancel)
     except NoWheelError:
         log("Some package has no wheel for this Python: building from source, for this project alone.")
         if has_credentials(places.network):
             log("The package index is asked without its name and password: the code of packages could read them.")
     with _source_sandbox(places) as sandbox:
-        lock = resolve(plan, sandbox, places.uv, from_source=True, log=_indented(log), cancel=cancel)
+        lock = resolve(plan, sandbox, places.uv, from_source=True, log=indented(log), cancel=cancel)
         return _complete(plan, lock, project, places, sandbox, log, cancel)
 
 
@@ -107,11 +107,12 @@ def _complete(
     remove(folder)  # what a killed build left
     try:
         sandbox.give(folder, 0o755)
-        _install(plan, lock, folder, sandbox, places.uv, log, cancel)
+        install(plan, lock, folder, sandbox, places.uv, log, cancel)
         sandbox.end_processes()
         log("Checking the environment, and closing it for writing.")
         seal(folder, plan.interpreter, owner=None if sandbox.account is None else (os.getuid(), os.getgid()))
-        _try_kernel(folder, places, log, cancel)
+        with _source_sandbox(places) as other:
+            try_kernel(folder, other, log, cancel)
         record = EnvironmentRecord(
             digest=name,
             python=plan.interpreter.version,
@@ -128,50 +129,6 @@ def _complete(
         raise
     log(f"Environment {name} is ready: Python {record.python}, {len(record.packages)} packages.")
     return record
-
-
-def _install(
-    plan: EnvironmentPlan,
-    lock: Lock,
-    folder: Path,
-    sandbox: Sandbox,
-    uv: Path,
-    log: Log,
-    cancel: threading.Event,
-) -> None:
-    base = plan.interpreter.path
-    wheel = sandbox.write(plan.client.path.name, plan.client.path.read_bytes())
-    wanted = sandbox.write("install.txt", install_lines(plan, lock, wheel))
-    python = folder / "bin" / "python"
-    log(f"Installing {len(lock.text.split('=='))} packages.")
-    make: list[str | Path] = [uv, "venv", "--no-project", "--allow-existing", "--python", base, folder]
-    install: list[str | Path] = [uv, "pip", "install", "--python", python, "--no-deps", "--require-hashes"]
-    install += ["--link-mode", "copy", "--no-compile-bytecode", "-r", wanted]
-    if not lock.from_source:
-        install.append("--no-build")
-    for argv in (make, install):
-        said: list[str] = []
-        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel)
-        if code != 0:
-            raise BuildError(f"The packages can't be installed: {why(code, said)} The build's log has the rest.")
-    log("Compiling to bytecode.")
-    # By the base interpreter without `site`: the environment's own would run the .pth files of its packages.
-    # Unchecked hashes: the tree never changes, so nobody has to compare times. Files of other Pythons fail; so be it.
-    compile_: list[str | Path] = [base, "-I", "-S", "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1)]
-    compile_ += ["--invalidation-mode", "unchecked-hash", folder / "lib"]
-    sandbox.run(compile_, lambda _line: None, cancel)
-
-
-def _try_kernel(folder: Path, places: BuildPlaces, log: Log, cancel: threading.Event) -> None:
-    """An environment whose kernel can't start is never given to anyone."""
-    said: list[str] = []
-    with _source_sandbox(places) as sandbox:
-        argv: list[str | Path] = [folder / "bin" / "python", "-I", "-c", _KERNEL_STARTS]
-        code, _ = sandbox.run(argv, _both(said.append, _indented(log)), cancel)
-    if code != 0:
-        raise BuildError(
-            f"A kernel can't start in the environment: {why(code, said)} Correct `packages` and build again."
-        )
 
 
 def _wheel_sandbox(places: BuildPlaces) -> Sandbox:
@@ -213,18 +170,6 @@ def _ensure(folder: Path, mode: int, account: Account | None = None) -> None:
         folder.chmod(mode)  # whatever our umask is
         if account is not None:
             os.chown(folder, account.uid, account.gid)
-
-
-def _indented(log: Log) -> Log:
-    return lambda line: log(f"  {line}")
-
-
-def _both(first: Log, second: Log) -> Log:
-    def log(line: str) -> None:
-        first(line)
-        second(line)
-
-    return log
 
 
 @contextlib.contextmanager

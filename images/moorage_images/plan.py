@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from moorage_images.interpreters import Interpreter
 from moorage_images.manifest import Manifest
@@ -14,6 +17,7 @@ KERNEL = ("ipykernel>=6.29", "pip>=25")  # pip for %pip, which installs beside t
 # Three Earley parsers built at every import of jsonschema, for two format checks nobody uses here: it would double
 # the start of every Jupyter process, and of every Ray process in the same environment.
 OVERRIDES = ("rfc3987-syntax; sys_platform == 'never'",)
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +67,10 @@ def install_lines(plan: EnvironmentPlan, lock: Lock, wheel: Path) -> str:
     """The requirements file of the installation: the lock, and our own wheel at `wheel` by its hash."""
     client = f"{plan.client.name} @ {wheel.as_uri()} --hash=sha256:{plan.client.sha256}"
     return f"{lock.text.rstrip()}\n{client}\n"
+
+
+def locked(plan: EnvironmentPlan, lock: Lock) -> dict[str, str]:
+    """Name -> version of what the lock names, and of the client: what is installed, told without a look at the tree."""
+    pinned = (_PINNED.match(line) for line in lock.text.splitlines())
+    found = {canonicalize_name(one[1]): one[2] for one in pinned if one}
+    return dict(sorted({**found, canonicalize_name(plan.client.name): plan.client.version}.items()))

@@ -13,6 +13,8 @@ _DRAWING = dict.fromkeys(map(ord, "\u00d7\u2570\u2500\u25b6\u2502"), " ")  # the
 class NoWheelError(BuildError):
     """Some package has no wheel for this Python: it would have to be built from its source."""
 
+    code = "no_wheel"
+
 
 def resolve(
     plan: EnvironmentPlan, sandbox: Sandbox, uv: Path, *, from_source: bool, log: Log, cancel: threading.Event

@@ -6,11 +6,13 @@ It keeps pods (and events) as a cluster would, and a history from which a stream
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import yaml
 from aiohttp import web
 from kubernetes_asyncio.client import ApiClient, Configuration
 
@@ -47,6 +49,8 @@ class FakeKubernetes:
     )  # status, reason, message of the next that is made
     forbidden: str = ""  # why anything but a pod may not be made
     lost_answers: int = 0  # so many are made, and their answers never come
+    kubelet: Callable[[Object], Awaitable[None]] | None = None  # gets every pod that is made
+    logs: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of a pod's container, whole lines
     port: int = 0
     version: int = 100
     ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
@@ -59,6 +63,7 @@ class FakeKubernetes:
     _forgotten: int = 0  # streams from before this version get 410
     _streams: list[_Stream] = field(default_factory=list)
     _runner: web.AppRunner | None = None
+    _kubelets: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     # What happens in the cluster
 
@@ -151,10 +156,12 @@ class FakeKubernetes:
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
         app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
         app.router.add_get("/api/v1/namespaces", self._namespaces)
+        app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}/log", self._log)
         app.router.add_post("/{path:.*}", self._make_other)
+        app.router.add_get("/{path:.*}", self._list_others)
+        app.router.add_delete("/{path:.*}", self._remove_other)
         app.router.add_put("/{path:.*}", self._change_other)
         app.router.add_patch("/{path:.*}", self._change_other)
-        app.router.add_delete("/{path:.*}", self._end_other)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -200,7 +207,26 @@ class FakeKubernetes:
             self.lost_answers -= 1
             assert request.transport is not None
             request.transport.abort()
+        if self.kubelet is not None:
+            task = asyncio.ensure_future(self.kubelet(made))
+            self._kubelets.add(task)
+            task.add_done_callback(self._kubelets.discard)
         return web.json_response(made, status=201)
+
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        """All there is by now; it ends, as a stream does that was cut."""
+        lines = self.logs.get((request.match_info["name"], request.query["container"]), [])
+        return web.Response(text="".join(f"{line}\n" for line in lines))
+
+    async def _list_others(self, request: web.Request) -> web.StreamResponse:
+        found = [each for path, each in self.made.items() if path.rpartition("/")[0] == request.path]
+        chosen = [each for each in found if _chosen(each, request)]
+        return web.json_response({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": chosen})
+
+    async def _remove_other(self, request: web.Request) -> web.StreamResponse:
+        if self.made.pop(request.path, None) is None:
+            return _refusal(404, "NotFound", "not found")
+        return web.json_response({"kind": "Status", "status": "Success"})
 
     async def _make_other(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -223,10 +249,6 @@ class FakeKubernetes:
         self.made[request.path] = body
         return web.json_response(body)
 
-    async def _end_other(self, request: web.Request) -> web.StreamResponse:
-        before = self.made.pop(request.path, None)
-        return _refusal(404, "NotFound", "not found") if before is None else web.json_response(before)
-
     async def _namespaces(self, request: web.Request) -> web.StreamResponse:
         """Those that were made, and a stream on which none comes or goes."""
         if "watch" not in request.query:
@@ -247,9 +269,11 @@ class FakeKubernetes:
         found = self._objects.get((request.match_info["namespace"], name))
         if found is None:
             return _refusal(404, "NotFound", "not found")
-        if options["preconditions"]["uid"] != found["metadata"]["uid"]:
+        if options.get("preconditions", {}).get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
             return _refusal(409, "Conflict", "the UID in the precondition does not match")
         self.ended.append((name, options))
+        if self.kubelet is not None:
+            self.remove(name, request.match_info["namespace"])
         return web.json_response(found)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -303,3 +327,16 @@ async def serving(kubernetes: FakeKubernetes) -> AsyncIterator[ApiClient]:
     finally:
         with suppress(asyncio.CancelledError):
             await kubernetes.leave()
+
+
+def kubeconfig(folder: Path, port: int) -> str:
+    """A file that leads whoever connects to the cluster at `port` of this machine."""
+    file = folder / "kubeconfig"
+    content = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "me", "user": {"token": "secret"}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(content))
+    return str(file)

@@ -122,12 +122,26 @@ class Release:
             "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
             "singleuser": {"image": image("notebook")},
+            "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
+            "builds": {
+                "image": image("service"),
+                "cpu": 0.2,
+                "memory": "2Gi",
+                "disk": "4Gi",
+                "caCertificates": _authorities(),
+            },
             "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
         }
 
 
 def new_release(node: Node) -> Release:
     return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
+
+
+def _authorities() -> str:
+    """By whom this machine knows the package index, where it has been told of somebody special."""
+    path = os.environ.get("SSL_CERT_FILE") or os.environ.get("NODE_EXTRA_CA_CERTS") or ""
+    return Path(path).read_text() if Path(path).is_file() else ""
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

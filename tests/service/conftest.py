@@ -20,8 +20,10 @@ from moorage_service.identity import sessions
 from moorage_service.identity.hub import HubClient
 from moorage_service.settings import PREFIX, Inventory, Rates, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, new_id
+from moorage_spawners.launch.api_thread import ApiThread
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
+from tests.fakes.kubernetes import FakeKubernetes, kubeconfig
 from tests.service import postgres
 
 Headers = dict[str, str]
@@ -146,3 +148,21 @@ def project(context: Context) -> ProjectRow:
         )  # fmt: skip
         session.flush()
         return session.scalars(select(ProjectRow)).one()
+
+
+@pytest.fixture
+def thread() -> Iterator[ApiThread]:
+    """The cluster's own."""
+    made = ApiThread()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: ApiThread) -> Iterator[FakeKubernetes]:
+    """A cluster, where whoever connects finds it."""
+    fake = FakeKubernetes()
+    thread.wait(fake.come_back())
+    monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, fake.port))
+    yield fake
+    thread.wait(fake.leave())

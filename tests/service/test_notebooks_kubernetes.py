@@ -1,8 +1,6 @@
 """A notebook is admitted on Kubernetes: what its pod needs is there before the hub is answered, and a pod's end is its end."""
 
 import base64
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,9 @@ from moorage_spawners.launch.kubernetes_settings import (
     Registry,
 )
 from moorage_spawners.launch.labels import Ownership
-from tests.fakes.kubernetes import FakeKubernetes, serving
+from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
-from tests.spawners.test_pod_processes import FAILED, RUNNING, kubeconfig
+from tests.spawners.test_pod_processes import FAILED, RUNNING
 from tests.waiting import eventually
 
 IMAGE = f"registry.example.org/moorage/environments@sha256:{'a' * 64}"
@@ -42,24 +40,6 @@ CLUSTER = KubernetesSettings(
     gpu_types={"t4": GpuType(nodeLabels={"gpu": "t4"}, count=2), "h200": GpuType(nodeLabels={"gpu": "h200"}, count=0)},
     quota={"pods": "20"}, network_policy=NetworkPolicy(), registry=Registry(url="registry.example.org/moorage"), builds=Builds(image="x"),
 )  # fmt: skip
-
-
-@pytest.fixture
-def thread() -> Iterator[ApiThread]:
-    """The cluster's own."""
-    made = ApiThread()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thread: ApiThread) -> Iterator[FakeKubernetes]:
-    fake = FakeKubernetes()
-    server: AbstractAsyncContextManager[Any] = serving(fake)
-    thread.wait(server.__aenter__())
-    monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, fake.port))
-    yield fake
-    thread.wait(server.__aexit__(None, None, None))
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import yaml
 
 from moorage_spawners.launch import LaunchError
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pod_processes import PodProcesses
-from tests.fakes.kubernetes import FakeKubernetes, serving
+from tests.fakes.kubernetes import FakeKubernetes, kubeconfig, serving
 
 T = TypeVar("T")
 WITHIN = 30.0
@@ -46,18 +45,6 @@ class Scene:
         async with asyncio.timeout(WITHIN):
             while await self.states(workload_id) != list(states):  # noqa: ASYNC110 - another thread's view
                 await asyncio.sleep(0.01)
-
-
-def kubeconfig(folder: Path, port: int) -> str:
-    file = folder / "kubeconfig"
-    content = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "fake",
-        "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "me", "user": {"token": "secret"}}],
-        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
-    }  # fmt: skip
-    file.write_text(yaml.safe_dump(content))
-    return str(file)
 
 
 def opened(spaces: dict[str, str], changed: Callable[[], None]) -> PodProcesses:

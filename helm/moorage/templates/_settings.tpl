@@ -68,6 +68,11 @@ registry:
   pull_secret: {{ ternary "/etc/moorage/registry/pull/.dockerconfigjson" "" (not (empty .Values.registry.pullSecret)) | quote }}
 builds:
   image: {{ include "moorage.image" (list . .Values.service.image) }}
+  namespace: {{ .Values.builds.namespace | quote }}
+  env: {{ .Values.builds.extraEnv | toJson }}
+  ca_certificates: {{ .Values.builds.caCertificates | toJson }}
+  egress: {{ .Values.builds.egress | toJson }}
+  keep_images_days: {{ .Values.builds.keepImagesDays }}
   cpu: {{ .Values.builds.cpu }}
   memory: {{ .Values.builds.memory }}
   disk: {{ .Values.builds.disk }}

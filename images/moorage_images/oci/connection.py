@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Answer:
 class Connection:
     """To any number of registries. Blocking; close it, or use it as a context.
 
-    `plain_http`: hosts, with their ports, that are asked without TLS and without a proxy. A failure that may pass is tried
+    `plain_http`: hosts, with their ports, that are asked without TLS and without a proxy. `authorities`: certificates (PEM) to trust
+    in place of this machine's. A failure that may pass is tried
     `attempts` times, the first pause `wait_s` long, each further one longer.
     """
 
@@ -51,6 +53,7 @@ class Connection:
         credentials: Credentials,
         *,
         plain_http: Collection[str] = (),
+        authorities: str = "",
         attempts: int = 4,
         wait_s: float = 0.5,
         transport: httpx.BaseTransport | None = None,
@@ -69,6 +72,7 @@ class Connection:
         self._http = httpx.Client(
             timeout=httpx.Timeout(_SILENCE_S, connect=_CONNECT_S),
             transport=transport,
+            verify=_trusting(authorities) if authorities else True,
             mounts=None if transport else direct,
             headers={"User-Agent": "moorage"},
         )
@@ -197,6 +201,15 @@ class Connection:
                 return str(token)
             except (ValueError, AttributeError, KeyError) as error:
                 raise UnreachableError(f"The token service of {host} gave no token. Ask an admin.") from error
+
+
+def _trusting(authorities: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=authorities)
+    except ssl.SSLError as error:
+        raise UnauthorizedError(
+            f"The certificates of authorities can't be read: {error}. An admin has to correct them; they are PEM text."
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,6 @@ gets one JSON object: `image`, `base`, `size`, `sent`, `layers` and `seconds`; o
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -22,12 +21,12 @@ from moorage_images.errors import BuildError, ImagesError
 from moorage_images.oci import credentials, layers
 from moorage_images.oci.append import Changes, append, own
 from moorage_images.oci.connection import Connection
+from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference, parse
 from moorage_images.oci.registry import Registry
 from moorage_images.oci.tree import GIB, TreeBounds
 
 ENVIRONMENTS = Path("/opt/moorage/environments")  # where an environment is found by its digest
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LONGEST_MESSAGE = 1500  # characters; a pod's termination message takes 4096 bytes
 
 
@@ -134,9 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", required=True, help="the base image, best by digest")
     parser.add_argument("--target", required=True, help="the image's name, with a tag: what has none can't be listed")
     parser.add_argument("--result", type=Path, required=True, help="the file for what came of it, as JSON")
-    parser.add_argument(
-        "--architecture", default=_ARCHITECTURES.get(platform.machine(), platform.machine()), help="[%(default)s]"
-    )
+    parser.add_argument("--architecture", default=own_architecture(), help="[%(default)s]")
     parser.add_argument("--credentials", type=Path, help="a .dockerconfigjson")
     parser.add_argument(
         "--plain-http",

@@ -55,9 +55,17 @@ class Registry(_Part):
 
 
 class Builds(_Part):
-    """Pods that build environments. `image`: hub and service's own, for the step that reads what another pod built."""
+    """Pods that build environments. `image`: hub and service's own, of the step that pushes. `namespace`: made by an admin beforehand;
+    `env`: how a package index is reached; `ca_certificates`: PEM text, in place of the authorities that the images trust; `egress`:
+    further rules.
+    """
 
     image: str
+    namespace: str = ""
+    env: dict[str, str] = Field(default_factory=dict)
+    ca_certificates: str = ""
+    egress: list[dict[str, Any]] = Field(default_factory=list)
+    keep_images_days: float = Field(30.0, gt=0)
     cpu: float = Field(2.0, gt=0)
     memory: str = "4Gi"
     disk: str = "20Gi"

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from kubernetes_asyncio.client import ApiClient
 
 from moorage_spawners.launch.api_objects import Expired, Resource, Unanswered, send
-from moorage_spawners.launch.errors import OtherGenerationError, PodRefusedError
+from moorage_spawners.launch.errors import OtherGenerationError
 from moorage_spawners.launch.labels import WORKLOAD, Ownership
 from moorage_spawners.launch.names import label_value
+from moorage_spawners.launch.object_calls import WITHIN_S, keep, make, path_of, raise_refused
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pods import PodSpec, manifest, secret_manifest
-from moorage_spawners.launch.reasons import refused
 from moorage_spawners.launch.types import Object
 from moorage_spawners.launch.watch import Watcher
 
-WITHIN_S = 15.0
 QUOTA_TRIES = 8  # many pods at once bring the counting of a quota into conflict with itself
 QUOTA_PAUSE_S = 0.1
 
@@ -78,26 +77,22 @@ class PodCalls:
             if status == 404:
                 raise Unanswered(f"Pod {spec.name} was there and is gone; asking again.")
         if status not in (200, 201):
-            _raise(status, answer)
+            raise_refused(status, answer)
         return answer
 
     async def keep(self, objects: Sequence[Object]) -> None:
         """Makes each, or gives one that is there its present content. Raises PodRefusedError, Unanswered."""
         for each in objects:
             self.guard()
-            status, answer = await send(self._api, "POST", _collection(each), each, within_s=WITHIN_S)
-            if status == 409 and answer.get("reason") == "AlreadyExists":
-                status, answer = await send(self._api, "PUT", _own(each), each, within_s=WITHIN_S)
-            if status not in (200, 201):
-                _raise(status, answer)
+            await keep(self._api, each)
 
     async def _bind(self, secret: Object, pod: Object) -> None:
         """The Secret goes when the pod goes. Done again for a pod that is there: the call that made it may have been cut off before."""
         owner = {"apiVersion": "v1", "kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
         bound = {"metadata": {"ownerReferences": [owner]}}
-        status, answer = await send(self._api, "PATCH", _own(secret), bound, within_s=WITHIN_S)
+        status, answer = await send(self._api, "PATCH", path_of(secret), bound, within_s=WITHIN_S)
         if status not in (200, 404):
-            _raise(status, answer)
+            raise_refused(status, answer)
 
     async def stop(self, workload_id: str, namespace: str, *, generation: int | None = None, grace_s: int = 10) -> None:
         """Asks for the end of a workload's pods (of one generation, or all); the watcher tells when they are gone.
@@ -114,25 +109,13 @@ class PodCalls:
             path = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}"
             status, answer = await send(self._api, "DELETE", path, options, within_s=WITHIN_S)
             if status not in (200, 202, 404, 409):
-                _raise(status, answer)
-
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
-        """Removes an object of the core API, `kind` as in its path; gone already is no error. Raises PodRefusedError, Unanswered."""
-        self.guard()
-        path = f"/api/v1/namespaces/{namespace}/{kind}/{name}"
-        status, answer = await send(self._api, "DELETE", path, None, within_s=WITHIN_S)
-        if status not in (200, 202, 404):
-            _raise(status, answer)
+                raise_refused(status, answer)
 
     async def make(self, objects: Sequence[Object]) -> None:
         """Makes what a namespace holds, in order; what is there already stays as it is. Raises PodRefusedError, Unanswered."""
         for each in objects:
             self.guard()
-            status, answer = await send(self._api, "POST", _collection(each), each, within_s=WITHIN_S)
-            if status == 409 and answer.get("reason") == "AlreadyExists":
-                continue
-            if status not in (200, 201):
-                _raise(status, answer)
+            await make(self._api, each)
 
     async def _pods(self, workload_id: str, namespace: str) -> tuple[Object, ...]:
         """As they are now: the server's own answer, not the watcher's picture."""
@@ -156,30 +139,3 @@ def _refuse_beside(other: Object, spec: PodSpec) -> None:
             f"Generation {whose.generation} of {own.workload_id}/{own.role} still runs; "
             f"stop it before {own.generation} starts."
         )
-
-
-def _raise(status: int, answer: Object) -> None:
-    reason = refused(status, str(answer.get("message") or ""))
-    if status in (429, 500, 502, 503, 504):
-        raise Unanswered(str(reason))
-    raise PodRefusedError(reason.code, str(reason), waits=reason.waits)
-
-
-_GROUPS = {
-    "Namespace": "namespaces", "ResourceQuota": "resourcequotas", "LimitRange": "limitranges",
-    "NetworkPolicy": "networkpolicies", "RoleBinding": "rolebindings", "Secret": "secrets",
-    "PersistentVolumeClaim": "persistentvolumeclaims",
-}  # fmt: skip
-
-
-def _own(each: Object) -> str:
-    return f"{_collection(each)}/{each['metadata']['name']}"
-
-
-def _collection(each: Object) -> str:
-    """Where objects of this kind are made."""
-    version, namespace = each["apiVersion"], each["metadata"].get("namespace")
-    group = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    return (
-        f"{group}/namespaces/{namespace}/{_GROUPS[each['kind']]}" if namespace else f"{group}/{_GROUPS[each['kind']]}"
-    )

@@ -13,6 +13,7 @@ from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.errors import LaunchError, StaleViewError
 from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
 from moorage_spawners.launch.names import label_value
+from moorage_spawners.launch.object_calls import remove
 from moorage_spawners.launch.observed import STALE_AFTER_S, PodObserver
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
@@ -20,6 +21,7 @@ from moorage_spawners.launch.types import Object, Observation
 from moorage_spawners.launch.watch import Change, Watcher
 
 FIRST_LISTS_S = 60.0
+SECRET = {"apiVersion": "v1", "kind": "Secret"}
 LOG_LINES = 200
 LOG_WITHIN_S = 10.0
 log = logging.getLogger(__name__)
@@ -164,7 +166,7 @@ class PodProcesses:
                 return
             for namespace in ({known} - {None}) | self._seen_in(workload_id):
                 await self.calls.stop(workload_id, str(namespace), grace_s=1)
-                await self.calls.remove("secrets", str(namespace), workload_id)
+                await remove(self.api, {**SECRET, "metadata": {"namespace": namespace, "name": workload_id}})
             self._observer.forget(workload_id)
 
         self.thread.wait(work())

@@ -1,92 +1,103 @@
-"""The thread that builds environments, one at a time, and makes a finished one the project's current one."""
+"""The threads that build environments, and make a finished one the project's current one."""
 
 import logging
 import os
-import shutil
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import select, update
 
-from moorage import folders
-from moorage_images import build as images
-from moorage_images import environments, interpreters, wheel
-from moorage_images import plan as plans
-from moorage_images.bounds import Bounds
-from moorage_images.environments import EnvironmentRecord
-from moorage_images.errors import BuildCancelledError, BuildError, ImagesError
-from moorage_images.network import network_environment
+from moorage_images.errors import BuildCancelledError, ImagesError
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.projects import builds, manifests
-from moorage_service.settings import Settings
+from moorage_service.projects.platforms.base import BuildPlatform, Built
+from moorage_service.projects.platforms.local import LocalBuilds
+from moorage_service.projects.platforms.pods import PodBuilds
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
 from moorage_service.store.text import storable
 from moorage_spawners.launch.crash_points import reach
 
 log = logging.getLogger(__name__)
 
-IDENTITIES = 100  # throwaway uids, from `builder_uid_first` on
 LOOK_S = 0.5  # between two looks whether the build that runs goes on
 DIED = "The service ended while it built this environment. Build again."
 UNRECORDED = "The database failed while this environment was built, so that its end could not be recorded. Build again."
+UPKEEP_S = 3600.0  # between two looks at what the platform keeps
 PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
 
 
 class Builder:
-    """Claims queued builds, one user's after another's. `start` and `stop` it once."""
+    """Claims queued builds, one user's after another's, as many at once as the platform takes. `start` and `stop` it once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, platform: BuildPlatform | None = None) -> None:
+        """`platform`: the one of the settings, if left out."""
         self._context = context
+        self._platform = _platform_of(context) if platform is None else platform
         self._stopping = threading.Event()
-        self._cancel = threading.Event()  # of the build that runs
-        self._thread = threading.Thread(target=self._loop, name="builder", daemon=True)
+        self._running: dict[str, threading.Event] = {}  # build -> what cancels it
+        self._turn = threading.Lock()  # whoever claims, recovers or keeps up, of the threads
+        self._recovered_in: int | None = None  # which term of this process
+        self._reason = DIED
+        self._upkeep_at = 0.0  # of the monotonic clock
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"builder-{number}", daemon=True)
+            for number in range(self._platform.at_once)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """A build that runs goes back into the queue, for the next start of the service."""
+        """Builds that run go back into the queue, for the next start of the service."""
         self._stopping.set()
-        self._cancel.set()
+        for cancel in list(self._running.values()):
+            cancel.set()
         self._context.wakeup.notify()
-        self._thread.join(timeout=30)
+        for thread in self._threads:
+            thread.join(timeout=30)
+        self._platform.close()
 
     def recover(self, reason: str = DIED) -> None:
-        """While this builder builds nothing: what a dead service, or a store that was away, left. One that ran is failed with `reason`,
+        """What a dead service, or a store that was away, left. What ran, and no thread of ours is at, is failed with `reason`,
         for it may be what killed the service. Raises OutdatedError when it is another process's to do.
         """
+        running = list(self._running)
         with self._context.database.begin() as session:
             self._context.leadership.require()
             session.execute(
                 update(BuildRow)
-                .where(BuildRow.state == "building")
+                .where(BuildRow.state == "building", BuildRow.id.not_in(running))
                 .values(state="failed", ended_at=self._context.clock(), error=reason)
             )
-        settings = self._context.settings
-        # Also an older term's builder, which was paused and goes on, must not lose its tree while it works.
-        with suppress(BuildCancelledError), images.no_build(settings.environments, cancel=self._stopping):
-            environments.sweep(settings.environments)
-            for folder in (settings.state / "scratch").glob("build-*"):
-                if not folders.remove(folder, ignore_errors=True):
-                    log.warning("what a build left can't be removed: %s", folder)
+        self._platform.sweep(running, self._stopping)
 
     def run_once(self) -> bool:
         """Builds the oldest queued build, if there is one."""
-        claimed = self._claim()
-        if claimed is None:
-            return False
-        build_id, project_id, manifest = claimed
-        reach("build.claimed")
-        self._cancel.clear()
+        with self._turn:
+            claimed = self._claim()
+            if claimed is None:
+                return False
+            build_id, project_id, manifest = claimed
+            cancel = self._running[build_id] = threading.Event()
         if self._stopping.is_set():
-            self._cancel.set()
+            cancel.set()
         try:
-            with self._watched(build_id):
-                record = self._build(build_id, project_id, manifest, self._cancel)
+            reach("build.claimed")
+            self._carry_out(build_id, project_id, manifest, cancel)
+        finally:
+            del self._running[build_id]
+        self._context.wakeup.notify()
+        return True
+
+    def _carry_out(self, build_id: str, project_id: str, manifest: str, cancel: threading.Event) -> None:
+        try:
+            with self._watched(build_id, cancel):
+                built = self._build(build_id, project_id, manifest, cancel)
         except BuildCancelledError:
             self._finish(build_id, "queued", None)  # the service ends; one that somebody cancelled has ended already
         except (ImagesError, ServiceError) as error:
@@ -98,12 +109,10 @@ class Builder:
             )
         else:
             reach("build.sealed")
-            self._succeed(build_id, project_id, record)
-        self._context.wakeup.notify()
-        return True
+            self._succeed(build_id, project_id, built)
 
     @contextmanager
-    def _watched(self, build_id: str) -> Iterator[None]:
+    def _watched(self, build_id: str, cancel: threading.Event) -> Iterator[None]:
         """Meanwhile the build is cancelled once its row says that it has ended: whoever cancels it may ask another service."""
         done = threading.Event()
 
@@ -116,7 +125,7 @@ class Builder:
                     log.exception("the builder could not look whether build %s goes on", build_id)
                     continue
                 if ended:
-                    self._cancel.set()
+                    cancel.set()
                     return
 
         watcher = threading.Thread(target=look, name="builder-watch", daemon=True)
@@ -128,25 +137,38 @@ class Builder:
             watcher.join()
 
     def _loop(self) -> None:
-        recovered_in: int | None = None  # which term of this process
-        reason = DIED
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
             if not self._context.leadership.held():
                 self._context.wakeup.wait(seen, PAUSE_S)
                 continue
             try:
-                if recovered_in != (number := self._context.leadership.number):
-                    self.recover(reason)
-                    recovered_in, reason = number, DIED
+                self._recover_once()
                 if self.run_once():
                     continue
+                self._keep_up()
             except Exception:  # the store may be away for a moment
                 log.exception("the builder could not look for builds, or say how one ended")
-                if recovered_in == self._context.leadership.number:
-                    # What it had claimed may be `building` still, and nobody builds it: this thread is its term's only builder.
-                    recovered_in, reason = None, UNRECORDED
+                with self._turn:
+                    if self._recovered_in == self._context.leadership.number:
+                        # What it had claimed may be `building` still, and nobody builds it.
+                        self._recovered_in, self._reason = None, UNRECORDED
             self._context.wakeup.wait(seen, PAUSE_S)
+
+    def _recover_once(self) -> None:
+        """In each term of ours, and again when we lost track of a build."""
+        with self._turn:
+            number = self._context.leadership.number
+            if self._recovered_in != number:
+                self.recover(self._reason)
+                self._recovered_in, self._reason = number, DIED
+
+    def _keep_up(self) -> None:
+        with self._turn:
+            if time.monotonic() < self._upkeep_at:
+                return
+            self._upkeep_at = time.monotonic() + UPKEEP_S
+        self._platform.upkeep(self._stopping)
 
     def _claim(self) -> tuple[str, str, str] | None:
         with self._context.database.begin() as session:
@@ -157,7 +179,7 @@ class Builder:
             row.state, row.started_at = "building", self._context.clock()
             return row.id, row.project_id, row.manifest
 
-    def _build(self, build_id: str, project_id: str, text: str, cancel: threading.Event) -> EnvironmentRecord:
+    def _build(self, build_id: str, project_id: str, text: str, cancel: threading.Event) -> Built:
         settings = self._context.settings
         path = builds.log_path(settings, build_id)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -171,10 +193,7 @@ class Builder:
 
             try:
                 manifest = manifests.check(settings, text)
-                pythons = manifests.pythons(settings)
-                interpreter = interpreters.inspect(pythons[manifest.python])
-                plan = plans.plan(manifest, {manifest.python: interpreter}, wheel.read(_client_wheel(settings)))
-                return images.build(plan, project_id, places(settings), log=write, cancel=cancel)
+                return self._platform.build(build_id, project_id, manifest, write, cancel)
             except (ImagesError, ServiceError) as error:
                 write(error.message)
                 raise
@@ -187,15 +206,18 @@ class Builder:
             row.state, row.error = state, None if error is None else storable(error)
             row.ended_at = None if state == "queued" else self._context.clock()
 
-    def _succeed(self, build_id: str, project_id: str, record: EnvironmentRecord) -> None:
+    def _succeed(self, build_id: str, project_id: str, built: Built) -> None:
+        record = built.record
         with self._context.database.begin() as session:
-            if session.get(EnvironmentRow, record.digest) is None:
-                session.add(
-                    EnvironmentRow(
-                        digest=record.digest, python=record.python, packages=record.packages, lock=record.lock,
-                        created_at=datetime.fromisoformat(record.created_at),
-                    )
+            known = session.get(EnvironmentRow, record.digest)
+            if known is None:
+                known = EnvironmentRow(
+                    digest=record.digest, python=record.python, packages=record.packages, lock=record.lock,
+                    created_at=datetime.fromisoformat(record.created_at),
                 )  # fmt: skip
+                session.add(known)
+            if built.image is not None:
+                known.image, known.base = built.image, built.base
             row = session.get_one(BuildRow, build_id, with_for_update=True)
             if row.state != "building":
                 return
@@ -204,33 +226,8 @@ class Builder:
         reach("build.recorded")
 
 
-def places(settings: Settings) -> images.BuildPlaces:
-    """Raises BuildError when there is no uv."""
-    uv = shutil.which(settings.uv)
-    if uv is None:
-        raise BuildError(
-            f"The program {settings.uv!r} is not there. An admin sets `uv` in settings.yaml, or runs `make up`."
-        )
-    first = settings.builder_uid_first
-    return images.BuildPlaces(
-        environments=settings.environments,
-        cache=settings.state / "build-cache",
-        scratch=settings.state / "scratch",
-        uv=Path(uv).resolve(),
-        accounts=range(first, first + IDENTITIES) if os.geteuid() == 0 else None,
-        network=network_environment(os.environ),
-        bounds=Bounds(
-            memory=settings.build_memory,
-            processes=settings.build_processes,
-            free_disk=settings.free_disk,
-            time_s=settings.build_timeout_s,
-        ),
-    )
-
-
-def _client_wheel(settings: Settings) -> Path:
-    if settings.client_wheel is None:
-        raise BuildError(
-            "The client's wheel is not known. An admin sets `client_wheel` in settings.yaml, or runs `make up`."
-        )
-    return settings.client_wheel
+def _platform_of(context: Context) -> BuildPlatform:
+    """The one place where it is chosen."""
+    if context.settings.platform == "kubernetes":
+        return PodBuilds(context)
+    return LocalBuilds(context.settings)

@@ -1,0 +1,345 @@
+"""Builds by pods: a real uv and a real registry, a small index, and a cluster whose one machine is this one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from moorage_images.oci.connection import Connection
+from moorage_images.oci.reference import Reference, parse
+from moorage_images.oci.registry import Registry
+from moorage_service.context import Context
+from moorage_service.projects.builder import Builder
+from moorage_service.projects.platforms.pods import PodBuilds
+from moorage_service.settings import Inventory, Rates, Settings
+from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from tests.fakes.clock import FakeClock
+from tests.fakes.kubelet import Kubelet
+from tests.fakes.kubernetes import FakeKubernetes
+from tests.fakes.package_index import PackageIndex, client_wheel
+from tests.images.base_images import push_base
+from tests.images.places import open_python
+from tests.images.registries import RunningRegistry, running
+from tests.service.test_projects_builds import make, state
+from tests.waiting import eventually
+
+Headers = dict[str, str]
+PLACE = "tide-builds"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    with running(tmp_path_factory.mktemp("registry") / "r") as found:
+        yield found
+
+
+@pytest.fixture
+def registry(images: RunningRegistry) -> Iterator[Registry]:
+    with Connection({}, plain_http=(images.host,)) as connection:
+        yield Registry(connection)
+
+
+@pytest.fixture
+def base(images: RunningRegistry, registry: Registry, tmp_path: Path) -> Reference:
+    """The notebook image, by its tag; of each test its own, and so is where environments go."""
+    path = tmp_path.name.lower().strip("_")
+    where = Reference(images.host, f"{path}/notebook", "1")
+    push_base(registry, where)
+    return where
+
+
+@pytest.fixture
+def settings(tmp_path: Path, base: Reference, kubernetes: FakeKubernetes) -> Settings:
+    told = KubernetesSettings.model_validate(
+        {
+            "release": "tide", "namespace": "tide-system", "managed_by": "tide-system.tide", "namespace_prefix": "tide",
+            "workloads_role": "tide-workloads", "spawner_role": "tide-spawner", "hub_account": "tide-hub",
+            "service_account": "tide-service", "pods": {"image": str(base)}, "homes": {"capacity": "1Gi", "mount_path": "/home/jovyan"},
+            "network_policy": {}, "registry": {"url": f"{base.host}/{base.repository.rpartition('/')[0]}", "insecure": True},
+            "builds": {"image": "registry.example.org/moorage/service:1", "keep_images_days": 3},
+        }
+    )  # fmt: skip
+    return Settings(
+        state=tmp_path / "state", inventory=Inventory(cpu=8, memory=32 << 30, gpus={}), hub_token_cache_s=0, seed_starter=False,
+        rates=Rates(enabled=False), python_versions={"3.11": str(open_python())}, kubernetes=told,
+    )  # fmt: skip
+
+
+@dataclass
+class Cluster:
+    kubernetes: FakeKubernetes
+    kubelet: Kubelet
+    builds: PodBuilds
+    builder: Builder
+
+    def made(self, ending: str) -> Any:
+        return next((each for path, each in self.kubernetes.made.items() if path.endswith(ending)), None)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, context: Context, kubernetes: FakeKubernetes, index: PackageIndex) -> Iterator[Cluster]:
+    kubelet = Kubelet(kubernetes, tmp_path, client_wheel(tmp_path / "client").parent, index.variables)
+    kubernetes.kubelet = kubelet
+    builds = PodBuilds(context)
+    yield Cluster(kubernetes, kubelet, builds, Builder(context, builds))
+    builds.close()
+
+
+def row(context: Context) -> EnvironmentRow:
+    with context.database.read() as session:
+        return session.query(EnvironmentRow).one()
+
+
+def answer(client: TestClient, headers: Headers, build: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/api/v1/builds/{build}", headers=headers).json()
+    return found
+
+
+def log_of(client: TestClient, headers: Headers, build: str) -> str:
+    return client.get(f"/api/v1/builds/{build}/log", headers=headers).text
+
+
+def test_a_build_becomes_an_image_on_the_notebook_image(
+    client: TestClient, context: Context, cluster: Cluster, registry: Registry, base: Reference, ada: Headers
+) -> None:
+    build = make(client, ada)
+    assert cluster.builder.run_once()
+    said = log_of(client, ada, build)
+    assert answer(client, ada, build)["state"] == "succeeded", said
+    made = row(context)
+    assert made.image is not None
+    image = registry.image(parse(made.image), "amd64")
+    assert image.labels["moorage.environment"] == made.digest
+    assert made.base == str(registry.image(base, "amd64").reference)
+    assert made.packages["tide"] == "1.0"
+    assert client.get("/api/v1/projects/fish", headers=ada).json()["environment"]["digest"] == made.digest
+    assert cluster.kubelet.ran == ["resolve", "install", "try", "push"]
+    assert [line.split()[0] for line in said.splitlines() if not line.startswith(" ")] == [
+        "Resolving", "Installing", "Compiling", "Starting", "Environment", "Its",
+    ]  # fmt: skip
+    assert cluster.kubernetes.objects() == []
+    assert [path for path in cluster.kubernetes.made if "/secrets/" in path] == []
+
+
+def test_the_same_versions_are_there_at_once_for_every_project(
+    client: TestClient, context: Context, cluster: Cluster, ada: Headers, bob: Headers
+) -> None:
+    make(client, ada)
+    cluster.builder.run_once()
+    image = row(context).image
+    build = make(client, bob, slug="trout")
+    cluster.builder.run_once()
+    assert "is there already" in log_of(client, bob, build)
+    assert cluster.kubelet.ran.count("install") == 1
+    assert row(context).image == image
+
+
+def test_an_image_that_somebody_took_away_is_built_again(
+    client: TestClient, context: Context, cluster: Cluster, registry: Registry, ada: Headers
+) -> None:
+    make(client, ada)
+    cluster.builder.run_once()
+    image = parse(str(row(context).image))
+    registry.delete(image)
+    again = client.post("/api/v1/projects/fish/builds", headers=ada).json()["id"]
+    cluster.builder.run_once()
+    assert answer(client, ada, again)["state"] == "succeeded"
+    assert registry.digest(image) is not None
+
+
+def test_what_runs_packages_code_is_one_projects_own_and_sees_no_password(
+    client: TestClient, context: Context, cluster: Cluster, index: PackageIndex, ada: Headers, bob: Headers
+) -> None:
+    told = context.settings.kubernetes
+    assert told is not None
+    told.builds.env = {"UV_INDEX_URL": "https://name:canary@index.example.org/simple"}
+    seen: list[str] = []
+    run = cluster.kubelet
+
+    async def listening(pod: dict[str, Any]) -> None:
+        seen.append(str(pod))
+        await run(pod)
+
+    cluster.kubernetes.kubelet = listening
+    index.source("brine", "1.0", "extra = {}")
+    digests = set()
+    for who, slug in ((ada, "fish"), (bob, "trout")):
+        build = make(client, who, "brine", slug)
+        cluster.builder.run_once()
+        said = log_of(client, who, build)
+        assert "building from source, for this project alone" in said
+        assert "asked without its name and password" in said
+        digests.add(answer(client, who, build)["digest"])
+    assert len(digests - {None}) == 2
+    assert ["canary" in each for each in seen] == [True, False, False] * 2
+
+
+def test_a_failure_is_told_with_the_resolvers_reason(client: TestClient, cluster: Cluster, ada: Headers) -> None:
+    build = make(client, ada, "tide==9.0")
+    cluster.builder.run_once()
+    found = answer(client, ada, build)
+    assert (found["state"], "tide==9.0" in found["error"]) == ("failed", True)
+
+
+def test_system_packages_are_refused_before_anything_starts(client: TestClient, cluster: Cluster, ada: Headers) -> None:
+    manifest = "name: Fish\npackages: [tide==1.0]\nsystem: [libgomp1]\n"
+    made = client.post("/api/v1/projects", headers=ada, json={"slug": "fish", "manifest": manifest}).json()
+    cluster.builder.run_once()
+    assert "no builder for them here" in answer(client, ada, made["build"]["id"])["error"]
+    assert cluster.kubernetes.made == {}
+
+
+@pytest.mark.parametrize(
+    ("waiting", "says"),
+    [
+        ({"reason": "ErrImagePull", "message": "401 Unauthorized"}, "credentials are wrong"),
+        ({"reason": "CreateContainerError", "message": "executable file not found"}, "not in the image"),
+    ],
+)
+def test_a_pod_that_cannot_run_fails_the_build_in_words(
+    client: TestClient, cluster: Cluster, ada: Headers, waiting: dict[str, str], says: str
+) -> None:
+    async def refuse(pod: dict[str, Any]) -> None:
+        seen = [{"name": pod["spec"]["containers"][0]["name"], "state": {"waiting": waiting}}]
+        status = {"phase": "Pending", "containerStatuses": seen}
+        metadata = pod["metadata"]
+        cluster.kubernetes.put(metadata["name"], metadata["namespace"], metadata=metadata, status=status)
+
+    cluster.kubernetes.kubelet = refuse
+    build = make(client, ada)
+    cluster.builder.run_once()
+    found = answer(client, ada, build)
+    assert (found["state"], says in found["error"]) == ("failed", True), found
+    assert cluster.kubernetes.objects() == []
+
+
+def test_a_build_that_took_too_much_memory_says_which_setting(
+    client: TestClient, cluster: Cluster, ada: Headers
+) -> None:
+    async def kill(pod: dict[str, Any]) -> None:
+        seen = [{"name": "resolve", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]
+        metadata = pod["metadata"]
+        status = {"phase": "Failed", "containerStatuses": seen}
+        cluster.kubernetes.put(metadata["name"], metadata["namespace"], metadata=metadata, status=status)
+
+    cluster.kubernetes.kubelet = kill
+    build = make(client, ada)
+    cluster.builder.run_once()
+    assert "`builds.memory`" in answer(client, ada, build)["error"]
+
+
+def test_a_full_quota_is_waited_for(client: TestClient, cluster: Cluster, ada: Headers) -> None:
+    full = (403, "Forbidden", "exceeded quota: moorage, requested: pods=1, used: pods=2, limited: pods=2")
+    cluster.kubernetes.refusals = [full]
+    build = make(client, ada)
+    cluster.builder.run_once()
+    assert answer(client, ada, build)["state"] == "succeeded"
+    assert "Waiting for room." in log_of(client, ada, build)
+
+
+def test_a_cancelled_build_leaves_no_pod(client: TestClient, cluster: Cluster, ada: Headers) -> None:
+    cluster.kubelet.stuck = True
+    build = make(client, ada)
+    cluster.builder.start()
+    eventually(lambda: len(cluster.kubernetes.objects()) == 1, what="its pod")
+    assert client.delete(f"/api/v1/builds/{build}", headers=ada).status_code == 204
+    eventually(lambda: cluster.kubernetes.objects() == [], what="its end")
+    cluster.builder.stop()
+    assert state(client, ada, build) == "cancelled"
+
+
+def test_pods_of_a_dead_service_go_and_those_of_builds_that_run_stay(cluster: Cluster, context: Context) -> None:
+    labels = {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/kind": "build"}
+    for name in ("bu-dead-build-0a1b2c", "bu-here-build-3d4e5f"):
+        metadata = {"labels": {**labels, "moorage.dev/build": name[:7]}}
+        cluster.kubernetes.put(name, PLACE, metadata=metadata)
+    cluster.kubernetes.put("bu-dead-of-others", PLACE, metadata={"labels": {}})
+    cluster.builds.sweep(["bu-here"], cluster.builder._stopping)
+    left = {each["metadata"]["name"] for each in cluster.kubernetes.objects()}
+    assert left == {"bu-here-build-3d4e5f", "bu-dead-of-others"}
+
+
+def test_the_place_for_builds_reaches_index_and_registry_and_nothing_of_moorage(
+    client: TestClient, cluster: Cluster, base: Reference, ada: Headers
+) -> None:
+    make(client, ada)
+    cluster.builder.run_once()
+    kinds = [path.split("/")[-2] for path in cluster.kubernetes.made]
+    assert kinds[:2] == ["namespaces", "rolebindings"]  # by these rights the rest is made
+    assert kinds.count("rolebindings") == 1
+    policies = {
+        each["metadata"]["name"]: each for each in cluster.kubernetes.made.values() if each["kind"] == "NetworkPolicy"
+    }
+    assert set(policies) == {"deny-all", "allow-names", "allow-world", "allow-registry"}
+    (rule,) = policies["allow-registry"]["spec"]["egress"]
+    host, _, port = base.host.partition(":")
+    assert rule == {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"protocol": "TCP", "port": int(port)}]}
+    quota = cluster.made("/resourcequotas/moorage")
+    assert quota["spec"]["hard"]["pods"] == "2"
+
+
+def test_a_new_notebook_image_gets_the_environments_without_a_build(
+    client: TestClient, context: Context, cluster: Cluster, registry: Registry, base: Reference, ada: Headers
+) -> None:
+    make(client, ada)
+    cluster.builder.run_once()
+    before = row(context)
+    cluster.builds.upkeep(cluster.builder._stopping)
+    assert row(context).image == before.image
+    fresh = push_base(registry, base, text=b"another")
+    cluster.builds.upkeep(cluster.builder._stopping)
+    after = row(context)
+    assert (after.base, after.digest) == (str(fresh), before.digest)
+    assert after.image not in (None, before.image)
+    assert cluster.kubelet.ran.count("install") == 1
+    assert cluster.kubelet.ran[-1] == "describe"
+
+
+def test_what_nothing_refers_to_goes_after_its_days_and_is_built_again_when_wanted(
+    client: TestClient, context: Context, cluster: Cluster, registry: Registry, clock: FakeClock, ada: Headers
+) -> None:
+    make(client, ada)
+    cluster.builder.run_once()
+    old = parse(str(row(context).image))
+    other = make(client, ada, "tide==2.0", "trout")
+    cluster.builder.run_once()
+    assert answer(client, ada, other)["state"] == "succeeded"
+    with context.database.begin() as session:
+        project = session.query(ProjectRow).filter_by(slug="fish").one()
+        digest, project.environment = project.environment, None
+    for days in (0, 1, 1):
+        clock.advance(timedelta(days=days).total_seconds())
+        cluster.builds.upkeep(cluster.builder._stopping)
+        assert registry.digest(old) is not None
+    clock.advance(timedelta(days=2).total_seconds())
+    cluster.builds.upkeep(cluster.builder._stopping)
+    assert registry.digest(old) is None
+    with context.database.read() as session:
+        kept = {each.digest: each.image for each in session.query(EnvironmentRow)}
+        succeeded = session.query(BuildRow).filter_by(id=other).one().digest
+    assert kept[str(digest)] is None
+    assert registry.digest(parse(str(kept[str(succeeded)]))) is not None
+    again = client.post("/api/v1/projects/fish/builds", headers=ada).json()["id"]
+    cluster.builder.run_once()
+    assert answer(client, ada, again)["state"] == "succeeded"
+    assert registry.digest(old) is not None
+
+
+def test_where_no_registry_or_namespace_is_named_a_build_says_so(
+    client: TestClient, context: Context, cluster: Cluster, ada: Headers
+) -> None:
+    told = context.settings.kubernetes
+    assert told is not None
+    told.namespaces = ["team-a"]
+    first = make(client, ada)
+    cluster.builder.run_once()
+    assert "`builds.namespace`" in answer(client, ada, first)["error"]
+    told.registry.url = ""
+    second = make(client, ada, slug="trout")
+    cluster.builder.run_once()
+    assert "`registry.url`" in answer(client, ada, second)["error"]

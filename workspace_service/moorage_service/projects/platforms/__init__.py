@@ -1,0 +1,1 @@
+"""Where environments are built: by processes of this machine, or by pods."""

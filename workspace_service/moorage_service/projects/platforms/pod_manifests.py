@@ -1,0 +1,160 @@
+"""The pods of a build, as manifests. All pass Pod Security `restricted`, hold no token of the cluster, and write in scratch folders alone.
+
+One resolves. One builds, by three containers that run one after another on one folder: `install` fills it and `try` starts a kernel in
+it, both programs of the notebook image; `push`, a program of the service's image and the only one with credentials, reads it, and runs
+nothing of it.
+"""
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moorage_images.oci.image import own_architecture
+from moorage_images.oci.reference import Reference
+from moorage_images.pod_build import ENVIRONMENT, RESULT
+from moorage_service.projects.platforms import namespace
+from moorage_spawners.launch import pod_parts
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from moorage_spawners.launch.labels import KIND, MANAGED_BY, MANAGER, PREFIX, PROJECT
+from moorage_spawners.launch.names import label_value
+
+BUILD = f"{PREFIX}build"
+SELECTOR = f"{MANAGED_BY}={MANAGER},{KIND}=build,{BUILD}"  # of all that a build leaves; none of it is a workload's
+NOTEBOOK_PYTHON = "/opt/moorage/server/bin/python"
+SERVICE_PYTHON = "/opt/moorage/control/bin/python"
+_INPUTS = "/etc/moorage/build"
+_CREDENTIALS = "/etc/moorage/registry"
+_AUTHORITIES = f"{_INPUTS}/authorities.crt"
+_ENVIRONMENT_VOLUME = "environment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPod:
+    """What the pods of one build have in common. `image`: the notebook's, by digest; `variables`: how the index is reached."""
+
+    build_id: str
+    project: str
+    image: Reference
+    settings: KubernetesSettings
+    time_s: float
+    variables: Mapping[str, str]
+
+    def pod(self, step: Literal["describe", "resolve"]) -> dict[str, Any]:
+        """One that tells what the image has, or what its resolver makes of the task."""
+        return self._pod(step, [], [self._of_notebook(step)], [])
+
+    def building(
+        self, environment: str, python: str, target: Reference, *, plain_http: Sequence[str]
+    ) -> dict[str, Any]:
+        """One that makes the environment of that digest, and puts it into the registry as `target`."""
+        first = [self._of_notebook("install", writes=True), self._of_notebook("try", mounts=True)]
+        volumes = [_scratch(_ENVIRONMENT_VOLUME, self.settings)]
+        argv = [
+            SERVICE_PYTHON,
+            "-I",
+            "-m",
+            "moorage_images.oci.push",
+            "--tree",
+            str(ENVIRONMENT),
+            "--environment",
+            environment,
+        ]
+        argv += ["--interpreter", python, "--base", str(self.image), "--target", str(target), "--result", str(RESULT)]
+        argv += ["--architecture", own_architecture(), "--scratch", "/tmp"]  # noqa: S108 - the pod's own
+        argv += [part for host in plain_http for part in ("--plain-http", host)]
+        mounts = [_mount(_ENVIRONMENT_VOLUME, str(ENVIRONMENT), writes=False)]
+        if self.settings.registry.push_secret:
+            argv += ["--credentials", f"{_CREDENTIALS}/.dockerconfigjson"]
+            mounts.append(_mount("credentials", _CREDENTIALS, writes=False))
+            volumes.append({"name": "credentials", "secret": {"secretName": namespace.PUSH}})
+        push = self._container("push", self.settings.builds.image, argv, mounts)
+        return self._pod("build", first, [push], volumes)
+
+    def inputs(self, pod: Mapping[str, Any], task: bytes) -> dict[str, Any]:
+        """The Secret that the pod has mounted: not for what is secret in it, but for its size."""
+        content = {"task": task}
+        if self.settings.builds.ca_certificates:
+            content["authorities.crt"] = self.settings.builds.ca_certificates.encode()
+        metadata = {key: pod["metadata"][key] for key in ("name", "namespace", "labels")}
+        data = {name: base64.b64encode(each).decode() for name, each in content.items()}
+        return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata, "data": data}
+
+    def _of_notebook(self, step: str, *, writes: bool = False, mounts: bool = False) -> dict[str, Any]:
+        places = [_mount(_ENVIRONMENT_VOLUME, str(ENVIRONMENT), writes=writes)] if writes or mounts else []
+        argv = [NOTEBOOK_PYTHON, "-I", "-m", "moorage_images.pod_build", step]
+        return self._container(step, str(self.image), argv, places)
+
+    def _container(
+        self, name: str, image: str, argv: Sequence[str], mounts: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        authorities = {"SSL_CERT_FILE": _AUTHORITIES} if self.settings.builds.ca_certificates else {}
+        variables = {"HOME": "/tmp", "LANG": "C.UTF-8", **authorities, **self.variables}  # noqa: S108
+        return {
+            "name": name,
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": [pod_parts.literal(part) for part in argv],
+            "env": pod_parts.environment(variables, None, {}),
+            "resources": self._resources(),
+            "securityContext": dict(pod_parts.CONTAINER_SECURITY),
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [
+                _mount(f"tmp-{name}", "/tmp", writes=True),  # noqa: S108
+                _mount("inputs", _INPUTS, writes=False),
+                *mounts,
+            ],
+        }
+
+    def _resources(self) -> dict[str, Any]:
+        builds = self.settings.builds
+        amounts = {"cpu": f"{round(builds.cpu * 1000)}m", "memory": builds.memory}
+        return {
+            "requests": {
+                **amounts,
+                "ephemeral-storage": "1Gi",
+            },  # what the scheduler counts; more is taken as it is there
+            "limits": {"memory": builds.memory, "ephemeral-storage": builds.disk},
+        }
+
+    def _pod(
+        self, step: str, first: list[dict[str, Any]], then: list[dict[str, Any]], volumes: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        settings, builds = self.settings, self.settings.builds
+        own = f"{self.build_id}-{step}-{secrets.token_hex(3)}"  # the same build may be begun again while its pods end
+        body: dict[str, Any] = {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "activeDeadlineSeconds": max(1, round(self.time_s)),
+            "securityContext": pod_parts.pod_security(settings.pods.uid, settings.pods.uid),
+            "nodeSelector": {"kubernetes.io/arch": own_architecture(), **builds.node_selector},
+            "tolerations": [dict(each) for each in builds.tolerations],
+            "initContainers": first,
+            "containers": then,
+            "volumes": [
+                {"name": "inputs", "secret": {"secretName": own}},
+                *(_scratch(f"tmp-{each['name']}", settings) for each in (*first, *then)),
+                *volumes,
+            ],
+        }
+        if settings.registry.pull_secret:
+            body["imagePullSecrets"] = [{"name": namespace.PULL}]
+        labels = {
+            MANAGED_BY: MANAGER,
+            KIND: "build",
+            BUILD: label_value(self.build_id),
+            PROJECT: label_value(self.project),
+        }
+        metadata = {"name": own, "namespace": namespace.name(settings), "labels": labels}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+
+
+def _scratch(volume: str, settings: KubernetesSettings) -> dict[str, Any]:
+    return {"name": volume, "emptyDir": {"sizeLimit": settings.builds.disk}}
+
+
+def _mount(volume: str, place: str, *, writes: bool) -> dict[str, Any]:
+    return {"name": volume, "mountPath": place} if writes else {"name": volume, "mountPath": place, "readOnly": True}
