@@ -59,8 +59,15 @@ def _processes(place: Place) -> list[int]:
     """Marked ones (the parts, and containerd's shims, which inherit the mark), and what runs in pods."""
     mark = f"{MARK}={place.work}".encode()
     marked = [pid for pid in _all_pids() if mark in _environment(pid)]
-    in_pods = [int(pid) for folder in machine.cgroups() for pid in (folder / "cgroup.procs").read_text().split()]
+    in_pods = [int(pid) for folder in machine.cgroups() for pid in _members(folder)]
     return sorted({*marked, *in_pods})
+
+
+def _members(cgroup: Path) -> list[str]:
+    try:
+        return (cgroup / "cgroup.procs").read_text().split()
+    except OSError:  # it went meanwhile
+        return []
 
 
 def _all_pids() -> list[int]:

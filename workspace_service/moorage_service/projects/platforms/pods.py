@@ -17,7 +17,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from moorage_images import plan as plans
 from moorage_images.environments import EnvironmentRecord
-from moorage_images.errors import BuildError
+from moorage_images.errors import BuildError, ImagesError
 from moorage_images.manifest import Manifest
 from moorage_images.network import has_credentials, network_environment, without_credentials
 from moorage_images.oci.append import reappend
@@ -99,12 +99,15 @@ class PodBuilds:
     def upkeep(self, cancel: threading.Event) -> None:
         if not self._settings.registry.url:
             return
-        with registry.opened(self._settings) as known:
-            base = registry.base_of(known, self._settings)
-            outdated = images.on_other_bases(self._context, base)
-            if outdated:
-                images.move(self._context, known, outdated, base, self._python_of(base, cancel))
-            images.collect(self._context, known, registry.repository(self._settings))
+        try:
+            with registry.opened(self._settings) as known:
+                base = registry.base_of(known, self._settings)
+                outdated = images.on_other_bases(self._context, base)
+                if outdated:
+                    images.move(self._context, known, outdated, base, self._python_of(base, cancel))
+                images.collect(self._context, known, registry.repository(self._settings))
+        except ImagesError as error:
+            log.warning("environments' images are looked after another time: %s", error.message)
 
     def _python_of(self, base: Reference, cancel: threading.Event) -> Found:
         """What Python a notebook image has, by a pod that asks it."""
