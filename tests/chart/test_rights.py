@@ -175,3 +175,13 @@ def test_namespaced_makes_nothing_of_the_cluster_and_binds_in_the_named_namespac
         assert {each["metadata"]["namespace"] for each in bindings} == {"team-a", "team-b"}
         assert {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in bindings} == {("Role", role)}
     assert rendered.settings("service")["kubernetes"]["namespaces"] == ["team-a", "team-b"]
+
+
+def test_a_namespace_for_builds_alone_is_the_services_and_not_the_hubs(chart: Chart) -> None:
+    rendered = chart.render({**NAMESPACED, "builds": {"namespace": "team-builds"}})
+    places = {
+        account: {each["metadata"]["namespace"] for each in bound_to(rendered, account)}
+        for account in ("moorage-hub", "moorage-service")
+    }
+    assert places["moorage-service"] - places["moorage-hub"] == {"team-builds"}
+    assert rendered.settings("service")["kubernetes"]["builds"]["namespace"] == "team-builds"

@@ -169,6 +169,14 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         {"rbac": {"mode": "namespaced", "namespaces": ["a", "moorage-system"]}},
         "moorage-system is the release's own",
     ),
+    "builds beside workloads": (
+        {"rbac": {"mode": "namespaced", "namespaces": ["a"]}, "builds": {"namespace": "a"}},
+        "builds.namespace: a is for other things, too",
+    ),
+    "a namespace for builds for nothing": (
+        {"builds": {"namespace": "a"}},
+        "builds.namespace is for rbac.mode: namespaced",
+    ),
     "one account for both": (
         {"hub": {"serviceAccount": {"create": False}}, "service": {"serviceAccount": {"create": False}}},
         "hub and service need accounts of their own",

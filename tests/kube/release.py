@@ -14,13 +14,14 @@ from moorage_spawners.readiness import free_port
 from tests.kube.commands import run
 from tests.kube.namespace import RESTRICTED
 from tests.kube.node import Node
-from tests.kube.place import MARK
+from tests.kube.place import ADDRESS, MARK
 from tests.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "helm" / "moorage"
 NAME = "moorage"
 PARTS = ("hub", "service", "proxy")
 TAG = "test"
+NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
 LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
@@ -129,6 +130,7 @@ class Release:
                 "memory": "2Gi",
                 "disk": "4Gi",
                 "caCertificates": _authorities(),
+                "egress": [{"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}],
             },
             "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
         }

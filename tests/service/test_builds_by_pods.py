@@ -253,6 +253,22 @@ def test_a_cancelled_build_leaves_no_pod(client: TestClient, cluster: Cluster, a
     assert state(client, ada, build) == "cancelled"
 
 
+def test_as_many_are_built_at_once_as_the_setting_says_and_who_recovers_spares_them(
+    client: TestClient, cluster: Cluster, ada: Headers, bob: Headers
+) -> None:
+    cluster.kubelet.stuck = True
+    running = [make(client, ada), make(client, bob, slug="trout")]
+    third = make(client, ada, slug="bird")
+    cluster.builder.start()
+    eventually(lambda: len(cluster.kubernetes.objects()) == 2, what="two pods")
+    cluster.builder.recover()
+    assert [state(client, ada, build) for build in (running[0], third)] == ["building", "queued"]
+    assert len(cluster.kubernetes.objects()) == 2
+    cluster.builder.stop()
+    assert [state(client, who, build) for who, build in zip((ada, bob), running, strict=True)] == ["queued"] * 2
+    assert cluster.kubernetes.objects() == []
+
+
 def test_pods_of_a_dead_service_go_and_those_of_builds_that_run_stay(cluster: Cluster, context: Context) -> None:
     labels = {"app.kubernetes.io/managed-by": "moorage", "moorage.dev/kind": "build"}
     for name in ("bu-dead-build-0a1b2c", "bu-here-build-3d4e5f"):

@@ -101,16 +101,16 @@ class PodRun:
         async with _reading(self, pod) as read:
             while True:
                 self._look(deadline)
-                seen = await self._seen(pod)
-                heard = await read(seen, names)
-                if status(seen).get("phase") in ("Succeeded", "Failed"):
+                pod = await self._seen(pod)
+                heard = await read(pod, names)
+                if status(pod).get("phase") in ("Succeeded", "Failed"):
                     unread += not heard
                     if heard or unread > MOST_UNREAD:
-                        return seen
-                elif heard and not any(True for _ in states(seen, "running")):
-                    reason = await self._reason(seen)
+                        return pod
+                elif heard and not any(True for _ in states(pod, "running")):
+                    reason = await self._reason(pod)
                     if reason is not None and not reason.waits:
-                        raise _failure(seen, reason)
+                        raise _failure(pod, reason)
                     if reason is not None and reason.code not in (told, "image.pulling"):
                         told = reason.code
                         self.log(f"Waiting. {reason}")
@@ -125,10 +125,11 @@ class PodRun:
             )
 
     async def _seen(self, pod: Object) -> Object:
+        """As it is now, or as it was when the server does not answer."""
         with contextlib.suppress(Unanswered):
             code, answer = await send(self.api, "GET", path_of(pod), None, within_s=WITHIN_S)
             if code == 200:
-                return answer
+                return {"apiVersion": "v1", "kind": "Pod", **answer}
             if code == 404:
                 raise BuildError("The pod that built was removed from the cluster. Build again.")
         return pod

@@ -1,0 +1,97 @@
+"""What a build's pods may do, read from their manifests."""
+
+from typing import Any
+
+import pytest
+
+from moorage_images.oci.reference import parse
+from moorage_images.pod_build import Task
+from moorage_service.projects.platforms.pod_manifests import BuildPod
+from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from tests.chart.examples import CLOUD
+from tests.chart.rendering import Chart, find_helm
+from tests.fakes.pod_security import violations
+
+BASE = parse("registry.example.org/moorage/notebook@sha256:" + "a" * 64)
+TARGET = parse("registry.example.org/moorage/environments:fish-1")
+TREE = "/opt/moorage/environment"
+
+
+@pytest.fixture(scope="module")
+def build() -> BuildPod:
+    """As the chart tells of a cluster in a cloud, with all there is to say of builds."""
+    helm = find_helm()
+    if helm is None:
+        pytest.skip("helm is not there: MOORAGE_HELM names it")
+    more = {
+        "nodeSelector": {"pool": "builds"},
+        "tolerations": [{"key": "builds", "operator": "Exists"}],
+        "caCertificates": "PEM",
+    }
+    told = Chart(helm).render({**CLOUD, "builds": more}).settings("service")["kubernetes"]
+    settings = KubernetesSettings(**told)
+    variables = {"UV_INDEX_URL": "https://index.example.org/$(HOME)"}
+    return BuildPod(build_id="bu-1", project="pr-1", image=BASE, settings=settings, time_s=60.0, variables=variables)
+
+
+@pytest.fixture(scope="module")
+def pods(build: BuildPod) -> dict[str, dict[str, Any]]:
+    return {
+        "resolve": build.pod("resolve"),
+        "build": build.building("0123", "/usr/bin/python3", TARGET, plain_http=()),
+    }
+
+
+def containers(pod: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in (*pod["spec"]["initContainers"], *pod["spec"]["containers"])}
+
+
+def mounts(container: dict[str, Any]) -> dict[str, bool]:
+    """Place -> whether it may be written."""
+    return {each["mountPath"]: not each.get("readOnly") for each in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("name", ["resolve", "build"])
+def test_they_pass_restricted_hold_no_token_and_write_in_scratch_alone(
+    pods: dict[str, dict[str, Any]], name: str
+) -> None:
+    spec = pods[name]["spec"]
+    assert violations(spec) == []
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["activeDeadlineSeconds"] == 60
+    assert (spec["nodeSelector"]["pool"], spec["tolerations"][0]["key"]) == ("builds", "builds")
+    for each in containers(pods[name]).values():
+        assert each["securityContext"]["readOnlyRootFilesystem"] is True
+        assert each["resources"]["limits"] == {"memory": "8Gi", "ephemeral-storage": "20Gi"}
+        assert {"name": "UV_INDEX_URL", "value": "https://index.example.org/$$(HOME)"} in each["env"]
+    assert all(set(volume) & {"emptyDir", "secret"} for volume in spec["volumes"])
+
+
+def test_the_tree_is_written_by_the_install_alone_and_credentials_are_the_pushs_alone(
+    build: BuildPod, pods: dict[str, dict[str, Any]]
+) -> None:
+    found = containers(pods["build"])
+    assert list(found) == ["install", "try", "push"]
+    assert {name: mounts(each)[TREE] for name, each in found.items()} == {"install": True, "try": False, "push": False}
+    assert [name for name, each in found.items() if "/etc/moorage/registry" in mounts(each)] == ["push"]
+    assert {name: each["image"] for name, each in found.items()} == {
+        "install": str(BASE), "try": str(BASE), "push": build.settings.builds.image,
+    }  # fmt: skip
+    scratch = [
+        place["name"] for each in found.values() for place in each["volumeMounts"] if place["mountPath"] == "/tmp"
+    ]
+    assert len(set(scratch)) == 3
+
+
+def test_they_are_none_of_a_workloads_pods(pods: dict[str, dict[str, Any]]) -> None:
+    """Whoever looks after workloads must not take them for one."""
+    for pod in pods.values():
+        assert "moorage.dev/workload" not in pod["metadata"]["labels"]
+
+
+def test_a_lock_of_any_length_fits_into_the_pod(build: BuildPod, pods: dict[str, dict[str, Any]]) -> None:
+    line = "package-{0}=={0} --hash=sha256:{0:064x}\n"
+    task = Task(python="/usr/bin/python3", lock="".join(line.format(number) for number in range(10_000)))
+    secret = build.inputs(pods["build"], task.encoded())
+    assert sum(map(len, secret["data"].values())) < 1 << 20
+    assert secret["metadata"]["name"] == pods["build"]["spec"]["volumes"][0]["secret"]["secretName"]
