@@ -14,6 +14,8 @@ from moorage_images.pod_build import ENVIRONMENT
 from tests.fakes.kubernetes import FakeKubernetes, Object
 from tests.images.places import find_uv
 
+CREDENTIALS = "/etc/moorage/registry/.dockerconfigjson"
+
 
 @dataclass
 class Kubelet:
@@ -74,14 +76,24 @@ class Kubelet:
 
     def _argv(self, name: str, container: Object, environment: Path, scratch: Path) -> list[str]:
         _, *rest = container["command"]
-        places = {"/dev/termination-log": scratch / "result", "/tmp": scratch, str(ENVIRONMENT): environment}
+        (scratch / "credentials").write_bytes(self._secret("moorage-push", ".dockerconfigjson"))
+        places = {
+            CREDENTIALS: scratch / "credentials",
+            "/dev/termination-log": scratch / "result",
+            "/tmp": scratch,
+            str(ENVIRONMENT): environment,
+        }
         rest = [str(places.get(part, part)) for part in rest]
         more: dict[str, Path] = {"prefix": environment}
         if container["name"] != "push":
-            (secret,) = [each for path, each in self.kubernetes.made.items() if path.endswith(f"/secrets/{name}")]
-            (scratch / "task").write_bytes(base64.b64decode(secret["data"]["task"]))
+            (scratch / "task").write_bytes(self._secret(name, "task"))
             more = {
                 "task": scratch / "task", "folder": environment, "uv": find_uv(), "wheels": self.wheels, "scratch": scratch,
                 "result": scratch / "result",
             }  # fmt: skip
         return [sys.executable, *rest, *(part for key, place in more.items() for part in (f"--{key}", str(place)))]
+
+    def _secret(self, name: str, key: str) -> bytes:
+        """Empty when there is none."""
+        found = [each for path, each in self.kubernetes.made.items() if path.endswith(f"/secrets/{name}")]
+        return base64.b64decode(found[0]["data"][key]) if found else b""

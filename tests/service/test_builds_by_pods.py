@@ -1,5 +1,6 @@
 """Builds by pods: a real uv and a real registry, a small index, and a cluster whose one machine is this one."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from moorage_images.oci.connection import Connection
+from moorage_images.oci.credentials import Credential
 from moorage_images.oci.reference import Reference, parse
 from moorage_images.oci.registry import Registry
 from moorage_service.context import Context
@@ -24,7 +26,7 @@ from tests.fakes.kubernetes import FakeKubernetes
 from tests.fakes.package_index import PackageIndex, client_wheel
 from tests.images.base_images import push_base
 from tests.images.places import open_python
-from tests.images.registries import RunningRegistry, running
+from tests.images.registries import NAME, PASSWORD, RunningRegistry, behind_password, running
 from tests.service.test_projects_builds import make, state
 from tests.waiting import eventually
 
@@ -344,6 +346,36 @@ def test_what_nothing_refers_to_goes_after_its_days_and_is_built_again_when_want
     cluster.builder.run_once()
     assert answer(client, ada, again)["state"] == "succeeded"
     assert registry.digest(old) is not None
+
+
+def credentials(folder: Path, host: str, password: str) -> str:
+    path = folder / "dockerconfig.json"
+    path.write_text(json.dumps({"auths": {host: {"username": NAME, "password": password}}}))
+    return str(path)
+
+
+def test_credentials_reach_service_kubelet_and_push_and_wrong_ones_are_named(
+    client: TestClient, context: Context, cluster: Cluster, tmp_path: Path, ada: Headers
+) -> None:
+    told = context.settings.kubernetes
+    assert told is not None
+    with running(tmp_path / "closed", behind_password(tmp_path / "closed")) as closed:
+        known = {closed.host: Credential(NAME, PASSWORD)}
+        with Connection(known, plain_http=(closed.host,)) as connection:
+            push_base(Registry(connection), Reference(closed.host, "notebook", "1"))
+        told.pods.image, told.registry.url = f"{closed.host}/notebook:1", closed.host
+        told.registry.push_secret = told.registry.pull_secret = credentials(tmp_path, closed.host, PASSWORD)
+        made = cluster.kubernetes.history
+        first = make(client, ada)
+        cluster.builder.run_once()
+        assert answer(client, ada, first)["state"] == "succeeded", log_of(client, ada, first)
+        pods = [event["object"]["spec"] for event in made() if event["type"] == "ADDED"]
+        assert [pod["imagePullSecrets"] for pod in pods] == [[{"name": "moorage-pull"}]] * 2
+        assert cluster.made("/secrets/moorage-pull")["type"] == "kubernetes.io/dockerconfigjson"
+        told.registry.push_secret = told.registry.pull_secret = credentials(tmp_path, closed.host, "wrong")
+        second = make(client, ada, "tide==2.0", "trout")
+        cluster.builder.run_once()
+        assert "An admin has to put good ones into its secret" in answer(client, ada, second)["error"]
 
 
 def test_where_no_registry_or_namespace_is_named_a_build_says_so(
