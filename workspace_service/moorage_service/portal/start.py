@@ -35,7 +35,8 @@ def start_page(request: Request, context: Ctx, caller: PageUser, project: str | 
     default = sizing.default_size(context)
     return render.page(
         request, caller, "start.html", live=3, notebooks=mine, projects=known, chosen=project or _likely(context, caller, known),
-        size=default, remaining=usage.remaining, advisory=context.processes.limits_enforced(), **sizing.choices(usage.remaining, default),
+        size=default, remaining=usage.remaining, advisory=context.processes.limits_enforced() if context.platform.one_machine else None,
+        **sizing.choices(usage.remaining, default),
     )  # fmt: skip
 
 
