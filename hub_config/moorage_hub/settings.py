@@ -109,7 +109,8 @@ class HubSettings(BaseSettings):
     )
     user: str = Field(
         "",
-        description="Name of the first user, who is also admin; the account that runs Moorage when empty ('admin' for root).",
+        description="Name of the first user, who is also admin; the account that runs Moorage when empty ('admin' for root, and in a "
+        "cluster).",
     )
     users: list[str] = Field(
         default_factory=list,
@@ -153,7 +154,7 @@ class HubSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        self.user = self.user or own_name()
+        self.user = self.user or ("admin" if self.platform == "kubernetes" else own_name())
         for name in (self.user, *self.users):
             if not USER_NAME.fullmatch(name):
                 raise ValueError(

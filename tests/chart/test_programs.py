@@ -152,3 +152,19 @@ def test_a_token_follows_its_secret_and_the_vault_key_stays(chart: Chart, mounte
     assert (state / "secrets" / "vault-key").read_text() == "rotated"
     assert (state / "secrets" / "hub-to-service").read_text() == "second"
     assert (state / "settings.yaml").read_text() == "service: {max_workers: 2}"
+
+
+def test_the_hub_is_told_which_token_of_the_service_has_ended(chart: Chart, mounted: Path) -> None:
+    """It knows one for ever unless it ends it itself, as it starts (`moorage_hub.old_tokens`)."""
+    token = mounted / "etc" / "moorage" / "tokens" / "service-to-hub"
+    token.write_text("first")
+    placed = place(chart, mounted) / "secrets" / "service-to-hub"
+    assert placed.read_text().split() == ["first"]
+    token.write_text("second")
+    for _ in range(2):  # a pod that is made anew before the hub has read it
+        place(chart, mounted)
+        assert placed.read_text().split() == ["second", "first"]
+        assert placed.stat().st_mode & 0o777 == 0o600
+    placed.write_text("second")  # as the hub leaves it
+    place(chart, mounted)
+    assert placed.read_text() == "second"

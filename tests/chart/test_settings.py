@@ -10,6 +10,7 @@ from moorage.quantities import parse_memory
 from moorage_hub.settings import HubSettings
 from moorage_hub.state import TOKENS
 from moorage_service.settings import Settings
+from moorage_service.watch.cluster import PROXY_PORT
 from tests.chart.examples import CLOUD, EXAMPLES
 from tests.chart.rendering import Chart
 
@@ -97,8 +98,9 @@ def test_the_name_of_the_proxys_pods_leads_to_them_and_to_no_address_of_its_own(
     name = rendered.settings("hub")["kubernetes"]["proxy_pods"]
     found = rendered.one("Service", name.removesuffix(f".{chart.namespace}"))
     assert found["spec"]["clusterIP"] == "None"
-    labels = dict(rendered.pods())["Deployment/moorage-proxy"]["metadata"]["labels"]
-    assert found["spec"]["selector"].items() <= labels.items()
+    pod = dict(rendered.pods())["Deployment/moorage-proxy"]
+    assert found["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert {"name": "http", "containerPort": PROXY_PORT} in pod["spec"]["containers"][0]["ports"]
 
 
 def test_registry_credentials_reach_the_service_alone(chart: Chart) -> None:

@@ -164,6 +164,14 @@ def test_in_a_cluster_the_hub_reaches_its_other_parts_by_their_names(state: Path
     assert settings.origins == "per-user"
 
 
+def test_in_a_cluster_the_first_user_is_called_admin(state: Path) -> None:
+    """Whatever account its image has for the uid that it runs under."""
+    write(state, **CLUSTER)
+    assert load(state).user == "admin"
+    write(state, **CLUSTER, user="ada")
+    assert load(state).user == "ada"
+
+
 def test_in_a_cluster_callers_are_told_apart_by_the_proxys_pods(state: Path) -> None:
     c = Config()
     install(c, load(state, kubernetes=cluster_settings(), **CLUSTER))

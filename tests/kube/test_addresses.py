@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from moorage_spawners.readiness import free_port
 from tests.kube.release import NAME, Release
 
 pytestmark = pytest.mark.timeout(1200)
@@ -45,8 +46,13 @@ def test_a_pod_that_calls_directly_chooses_no_address(release: Release) -> None:
     assert directly == [403] * ALLOWED + [429]
     # The proxy tells the same address of it, and is believed: by the proxy's own it would be the first.
     assert guess(release, f"{NAME}-proxy-public.{inside}:80", 1) == [429]
-    with httpx.Client(base_url=release.url, trust_env=False, timeout=60) as browser:  # from elsewhere
-        page = browser.get("/hub/login")
-        form = {"username": "ada", "password": "guess", "_xsrf": browser.cookies.get("_xsrf", path="/hub/")}
+    port = free_port()  # a way of its own: another test may have killed the proxy to which the usual one led
+    host = {"Host": urlsplit(release.url).netloc}
+    with (
+        release.forwarded(port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=host, trust_env=False, timeout=60) as elsewhere,
+    ):
+        page = elsewhere.get("/hub/login")
+        form = {"username": "ada", "password": "guess", "_xsrf": elsewhere.cookies.get("_xsrf", path="/hub/")}
         assert page.is_success
-        assert browser.post("/hub/login", data=form).status_code == 403
+        assert elsewhere.post("/hub/login", data=form).status_code == 403

@@ -30,7 +30,24 @@ def person(release: Release) -> Iterator[httpx.Client]:
 def test_a_person_signs_in_with_the_link_that_the_notes_tell_of(person: httpx.Client) -> None:
     page = person.get(f"{PREFIX}/")
     assert (page.status_code, "Start a notebook" in page.text) == (200, True)
-    assert person.get(ME).json()["user"]["admin"] is True
+    user = person.get(ME).json()["user"]
+    assert (user["name"], user["admin"]) == ("admin", True)
+
+
+def test_the_page_of_health_finds_the_parts_where_they_are(person: httpx.Client) -> None:
+    parts = {part["name"]: part for part in person.get(f"{PREFIX}/api/v1/health").json()["parts"]}
+    assert {name for name, part in parts.items() if part["ok"]} >= {"service", "database", "hub", "proxy", "platform"}
+
+
+def test_a_cluster_is_refused_in_words(person: httpx.Client) -> None:
+    page = person.get(f"{PREFIX}/clusters/new")
+    assert (page.status_code, "There are no clusters on Kubernetes yet" in page.text) == (200, True)
+
+
+def test_a_copy_of_what_the_service_keeps_is_made_in_its_pod(release: Release) -> None:
+    inside = ["exec", "-n", release.namespace, f"deploy/{NAME}-service", "-c", "service", "--"]
+    release.kubectl(*inside, "moorage", "admin", "backup", "/srv/before.tar")
+    assert "database/service.sqlite" in release.kubectl(*inside, "tar", "--list", "--file", "/srv/before.tar")
 
 
 @pytest.mark.parametrize("part", ["hub", "service"])

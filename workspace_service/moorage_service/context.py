@@ -13,6 +13,7 @@ from moorage_service.identity.hub import HubClient
 from moorage_service.identity.rates import RateLimits
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.inventory import Capacity, measure, of_cluster
+from moorage_service.platforms import PLATFORMS, Platform
 from moorage_service.reconciler.leadership import Leadership
 from moorage_service.reconciler.wakeup import Wakeup
 from moorage_service.settings import Settings
@@ -53,6 +54,10 @@ class Context:
         self.rates = RateLimits(self.settings.rates)
         kubernetes = self.settings.kubernetes
         self.address_of = proxy_pods.chosen(self.settings.platform, kubernetes.proxy_pods if kubernetes else "")
+
+    @property
+    def platform(self) -> Platform:
+        return PLATFORMS[self.settings.platform]
 
     def came_from(self, connection: HTTPConnection) -> str | None:
         """The address of a browser, or of whoever called directly; None: a program of this machine."""

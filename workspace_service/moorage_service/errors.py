@@ -6,7 +6,8 @@ ServiceError
 ├── Forbidden           403  the caller may see it, but not do this
 ├── NotFound            404  no such thing, or not the caller's
 ├── Conflict            409  the thing's present state does not allow it
-│   └── LimitRefused    409  a limit refuses it; carries a moorage.wire.Refusal
+│   ├── LimitRefused    409  a limit refuses it; carries a moorage.wire.Refusal
+│   └── NotOnThisPlatform  409  this release can't do it on this platform
 ├── TooLarge            413
 ├── TooManyRequests     429  asked for too often; says when it may be again
 └── Unavailable         503  something this needs does not answer
@@ -121,6 +122,10 @@ class LimitRefused(Conflict):
 
     def body(self) -> dict[str, Any]:
         return {**super().body(), "refusal": dataclasses.asdict(self.refusal)}
+
+
+class NotOnThisPlatform(Conflict):
+    default_code = "not_on_this_platform"
 
 
 @dataclass(frozen=True, kw_only=True)

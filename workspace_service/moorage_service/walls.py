@@ -15,7 +15,9 @@ SWITCHED_OFF = "`port_wall` is off in settings.yaml: ports of notebooks and clus
 
 
 def raise_wall(context: Context) -> None:
-    """As the service starts. `context.no_wall` says why there is none."""
+    """As the service starts. `context.no_wall` says why there is none. In a cluster network policies stand in its place."""
+    if not context.platform.one_machine:
+        return
     settings = context.settings
     wall = context.machine.wall
     if os.geteuid() != 0:

@@ -64,7 +64,8 @@ tolerations:
 {{- end }}
 
 {{- /* Puts the settings and the tokens of (list $ image) into the state folder, which hub and service own and mend the modes of.
-A token follows its Secret. The vault key does not: the service may have turned to a newer one, and what it sealed needs that. */}}
+A token follows its Secret. The vault key does not: the service may have turned to a newer one, and what it sealed needs that. The hub
+knows each token of the service until it is told which one ended: that stands below the one in use, until the hub has read it. */}}
 {{- define "moorage.placeContainer" -}}
 - name: place-settings
   image: {{ include "moorage.image" . | quote }}
@@ -79,8 +80,15 @@ A token follows its Secret. The vault key does not: the service may have turned 
       place /etc/moorage/settings/settings.yaml /srv/moorage/settings.yaml
       for token in /etc/moorage/tokens/*; do
         name=$(basename "$token")
-        if [ "$name" != vault-key ] || [ ! -e /srv/moorage/secrets/vault-key ]; then
-          place "$token" "/srv/moorage/secrets/$name"
+        placed=/srv/moorage/secrets/$name
+        if [ "$name" = service-to-hub ] && [ -e "$placed" ]; then
+          read -r now < "$token" || true
+          read -r before < "$placed" || true
+          if [ "$now" != "$before" ]; then
+            printf '%s\n%s\n' "$now" "$before" > "$placed.$POD" && mv "$placed.$POD" "$placed"
+          fi
+        elif [ "$name" != vault-key ] || [ ! -e "$placed" ]; then
+          place "$token" "$placed"
         fi
       done
   env:

@@ -58,8 +58,9 @@ def head_size(settings: Settings, spec: ClusterSpec) -> Size:
 def create(context: Context, caller: Caller, request: ClusterRequest, *, key: str | None = None) -> str:
     """Admits a cluster for the caller and returns its id; the reconciler starts it.
 
-    Raises BadRequest, NotFound (project), Conflict (no environment, name taken), LimitRefused, TooManyRequests.
+    Raises NotOnThisPlatform, BadRequest, NotFound (project), Conflict (no environment, name taken), LimitRefused, TooManyRequests.
     """
+    context.platform.require_clusters()
     context.rates.count(Action.CLUSTER_CREATE, user_id=caller.user_id, address=caller.address)
     with context.database.begin() as session:
         made = idempotency.recall(session, user_id=caller.user_id, action="cluster", key=key)
@@ -92,6 +93,7 @@ def admit(
     `parent_id`: the run that it serves; it ends with it. `secret_names`: the secrets its processes see; None: all that a
     notebook of its owner would. Call `context.wakeup.notify()` after the commit.
     """
+    context.platform.require_clusters()
     now = context.clock()
     amounts = check(session, context, spec, environment)
     name = specs.check_name(name) if name is not None else _free_name(session, owner_id, spec.engine)
@@ -171,7 +173,9 @@ def options(context: Context, caller: Caller, project_slug: str | None) -> Clust
     defaults = cluster_defaults(settings, project)
     engines = []
     for name, engine in ENGINES.items():
-        why_not = engine.missing(packages) if environment is not None else _no_environment(project)
+        why_not = context.platform.no_clusters or (
+            engine.missing(packages) if environment is not None else _no_environment(project)
+        )
         fallback = ClusterSpec(engine=name, min_workers=1, max_workers=2, worker=specs.DEFAULT_WORKER)
         engines.append(
             EngineOptions(engine=name, available=why_not is None, why_not=why_not, default=defaults.get(name, fallback))

@@ -102,6 +102,8 @@ def _decide(
     _follow_parent(session, workload, context.clock())
     if workload.target == "running" and mending.head_again(session, workload, row, seen, context.clock()):
         return Actions(forgets=[HEAD])
+    if workload.target == "running" and context.platform.no_clusters is not None:  # its row came from another platform
+        fail(context, session, workload, "cluster.not_on_this_platform", context.platform.no_clusters)
     if workload.target == "running":
         _check_head(context, session, workload, row, seen, tail)
     if workload.target == "running":

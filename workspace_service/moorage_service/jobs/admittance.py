@@ -39,7 +39,7 @@ def admit(context: Context, run_id: str) -> None:
             if workload.phase != Phase.QUEUED.value or workload.target != "running":
                 return
             now = context.clock()
-            why_not = may_not_run(session, workload)
+            why_not = context.platform.no_jobs or may_not_run(session, workload)
             if why_not is not None:
                 lifecycle.ended(session, workload, Phase.SKIPPED, now=now, code="run.not-allowed", reason=why_not)
                 return

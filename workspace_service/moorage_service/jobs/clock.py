@@ -88,6 +88,6 @@ class ScheduleClock:
                 .order_by(JobRow.next_fire_at)
                 .limit(1)
             )
-        if due_at is None:
+        if due_at is None or self._context.platform.no_jobs:
             return LONGEST_PAUSE_S
         return min(LONGEST_PAUSE_S, max(0.0, (due_at - self._context.clock()).total_seconds()))

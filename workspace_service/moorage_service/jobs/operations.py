@@ -95,6 +95,7 @@ def check(settings: Settings, request: wire.PromoteRequest) -> Promotion:
 
 def inspect(context: Context, caller: Caller, request: wire.PromoteRequest) -> wire.Inspection:
     """What promoting this would make; writes nothing."""
+    context.platform.require_jobs()
     promotion = check(context.settings, request)
     with context.database.read() as session:
         project = _project(session, caller, request)
@@ -121,6 +122,7 @@ def promote(context: Context, caller: Caller, request: wire.PromoteRequest, *, k
     A new version is active at once, and the former one retired. Nothing is left half made: the snapshot is kept first,
     the rest is one transaction.
     """
+    context.platform.require_jobs()
     context.rates.count(Action.PROMOTE, user_id=caller.user_id, address=caller.address)
     promotion = check(context.settings, request)
     with context.database.read() as session:

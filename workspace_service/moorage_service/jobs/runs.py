@@ -33,6 +33,7 @@ def start(context: Context, caller: Caller, job_id: str, request: wire.RunReques
     """Makes a run of the job's active version, or of the one named, and returns its id. It waits until it is
     admitted.
     """
+    context.platform.require_jobs()
     context.rates.count(Action.RUN_START, user_id=caller.user_id, address=caller.address)
     with context.database.begin() as session:
         made = idempotency.recall(session, user_id=caller.user_id, action=f"run:{job_id}", key=key)

@@ -41,6 +41,8 @@ def put(context: Context, job: JobRow, schedule: wire.Schedule) -> None:
 
 def change(context: Context, caller: Caller, job_id: str, schedule: wire.Schedule | None) -> None:
     """Puts or, with None, removes the schedule of a job that the caller may change."""
+    if schedule is not None:
+        context.platform.require_jobs()
     with context.database.begin() as session:
         job = access.find_job_to_change(session, caller, job_id)
         before = {"schedule": job.schedule}

@@ -67,11 +67,12 @@ def page(request: Request, caller: Caller, template: str, *, status: int = 200, 
     """The page, with the message that the form before it left. `live` in `data`: seconds between two refreshes."""
     flash = _taken(request)
     data.setdefault("live", None)
-    troubles = troubles_of(current_context(request)) if caller.admin else []
+    context = current_context(request)
+    troubles = troubles_of(context) if caller.admin else []
     text = (
         environment()
         .get_template(template)
-        .render(caller=caller, path=request.url.path, flash=flash, troubles=troubles, **data)
+        .render(caller=caller, path=request.url.path, flash=flash, troubles=troubles, platform=context.platform, **data)
     )
     response = HTMLResponse(text, status_code=status, headers=_headers(request))
     if flash is not None and not request.headers.get("x-live"):

@@ -27,8 +27,10 @@ _GROUPS = (
 @router.get("/workloads")
 def my_workloads(request: Request, context: Ctx, caller: PageUser, ended: bool = False) -> Response:
     found = workloads.list_workloads(context, caller, ended=ended)
+    lacking = {WorkloadKind.CLUSTER: context.platform.no_clusters, WorkloadKind.RUN: context.platform.no_jobs}
     groups = [
-        (title, kind.value, [each for each in found if each.kind is kind], empty) for title, kind, empty in _GROUPS
+        (title, kind.value, [each for each in found if each.kind is kind], lacking.get(kind) or empty)
+        for title, kind, empty in _GROUPS
     ]
     return render.page(request, caller, "workloads.html", live=2, groups=groups, ended=ended)
 

@@ -1,26 +1,24 @@
 """How this installation is, in words: its parts, its loops, its disks, and what an admin should see to."""
 
-import os
 import platform
 import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
-import httpx
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from moorage.origins import is_loopback
 from moorage.wire import Disk, Health, Loop, Part
 from moorage_service import __version__
 from moorage_service.clock import to_text
 from moorage_service.context import Context
 from moorage_service.errors import Unavailable
-from moorage_service.store.tables import BuildRow, QuarantineRow
+from moorage_service.store.tables import QuarantineRow
+from moorage_service.watch import cluster, machine
 from moorage_service.watch.heartbeats import Beat
 
-ASK_S = 3.0  # a page waits for this
 LOW = 0.1  # of a disk
 _FOLDERS = ("database", "homes", "environments", "outputs", "scratch")
 
@@ -28,7 +26,7 @@ _FOLDERS = ("database", "homes", "environments", "outputs", "scratch")
 def health(context: Context) -> Health:
     """Asks the hub and the proxy, so call it outside of any transaction; takes at most some seconds."""
     beats = context.heartbeats.all()
-    parts = [_service(), _database(context), _hub(context), *_proxy(context), _builder(context)]
+    parts = [_service(), _database(context), _hub(context), *_own(context).parts(context)]
     disks = list(_disks(context))
     return Health(
         started_at=to_text(context.started_at),
@@ -37,6 +35,24 @@ def health(context: Context) -> Health:
         disks=disks,
         warnings=[*_warnings(context, parts, beats, disks)],
     )
+
+
+class _OfAPlatform(Protocol):
+    """What one platform alone has to say; and its words for where the log is, and how room is made."""
+
+    @property
+    def LOG(self) -> str: ...  # noqa: N802 - a module's constant
+
+    @property
+    def ROOM(self) -> str: ...  # noqa: N802
+
+    def parts(self, context: Context) -> Iterator[Part]: ...
+
+    def advice(self, context: Context) -> Iterator[str]: ...
+
+
+def _own(context: Context) -> _OfAPlatform:
+    return machine if context.platform.one_machine else cluster
 
 
 def _service() -> Part:
@@ -71,33 +87,6 @@ def _hub(context: Context) -> Part:
     )
 
 
-def _proxy(context: Context) -> Iterator[Part]:
-    """Only one on this machine: what stands in front of it may be out of our reach."""
-    url = httpx.URL(context.settings.public_url)
-    if not is_loopback(url.host):
-        return
-    here = url.copy_with(host="127.0.0.1" if url.host == "localhost" else url.host, raw_path=b"/hub/health")
-    begun = time.perf_counter()
-    try:
-        answer = httpx.get(here, headers={"Host": url.netloc.decode()}, timeout=ASK_S, trust_env=False)
-    except httpx.HTTPError as error:
-        yield Part(name="proxy", ok=False, says=f"It does not lead to the hub: {type(error).__name__}")
-        return
-    took = (time.perf_counter() - begun) * 1000
-    says = f"leads to the hub in {took:.0f} ms" if answer.is_success else f"answers {answer.status_code} for the hub"
-    yield Part(name="proxy", ok=answer.is_success, says=says)
-
-
-def _builder(context: Context) -> Part:
-    if shutil.which(context.settings.uv) is None:
-        says = f"The program {context.settings.uv!r} is not there: no environment can be built. Set `uv`, or run `make up`."
-        return Part(name="builder", ok=False, says=says)
-    with context.database.read() as session:
-        states = list(session.scalars(select(BuildRow.state).where(BuildRow.state.in_(("queued", "building")))))
-    waiting, running = states.count("queued"), states.count("building")
-    return Part(name="builder", ok=True, says=f"{running} running, {waiting} waiting" if waiting or running else "idle")
-
-
 def _disks(context: Context) -> Iterator[Disk]:
     seen: set[int] = set()
     state = context.settings.state
@@ -110,7 +99,7 @@ def _disks(context: Context) -> Iterator[Disk]:
 
 def troubles(context: Context) -> list[str]:
     """What must be seen to and can be told without asking another program: loops, disks, records. Cheap enough for every page."""
-    return [*_late(context.heartbeats.all()), *_full(_disks(context)), *_set_aside(context)]
+    return [*_late(context, context.heartbeats.all()), *_full(context, _disks(context)), *_set_aside(context)]
 
 
 def _warnings(context: Context, parts: list[Part], beats: list[Beat], disks: list[Disk]) -> Iterator[str]:
@@ -118,33 +107,25 @@ def _warnings(context: Context, parts: list[Part], beats: list[Beat], disks: lis
     for part in parts:
         if not part.ok:
             yield f"The {part.name} is in trouble: {part.says.rstrip('.')}."
-    yield from _late(beats)
-    yield from _full(disks)
+    yield from _late(context, beats)
+    yield from _full(context, disks)
     yield from _set_aside(context)
-    if context.no_wall is not None:
-        yield context.no_wall
-    if (advisory := context.advisory) is not None:
-        yield advisory
-    if os.geteuid() == 0 and context.settings.origins == "one":
-        yield (
-            "All users' notebooks share one origin with the portal, so a page of one user's notebook can act as whoever opens it. "
-            "Give `public_url` a name with wildcard DNS and set `origins: per-user`."
-        )
+    yield from _own(context).advice(context)
 
 
-def _late(beats: Iterable[Beat]) -> Iterator[str]:
+def _late(context: Context, beats: Iterable[Beat]) -> Iterator[str]:
     for beat in beats:
         if beat.late:
             yield (
-                f"The loop that should {beat.loop} has made no whole pass for {beat.age_s:.0f} s. service.log says why; "
+                f"The loop that should {beat.loop} has made no whole pass for {beat.age_s:.0f} s. {_own(context).LOG} says why; "
                 "a restart of Moorage harms nothing that runs."
             )
 
 
-def _full(disks: Iterable[Disk]) -> Iterator[str]:
+def _full(context: Context, disks: Iterable[Disk]) -> Iterator[str]:
     for disk in disks:
         if disk.free < LOW * disk.total:
-            yield f"The disk of {disk.path} has {100 * disk.free / disk.total:.0f} % left. Make room before builds and runs fail."
+            yield f"The disk of {disk.path} has {100 * disk.free / disk.total:.0f} % left. {_own(context).ROOM}"
 
 
 def _set_aside(context: Context) -> Iterator[str]:
