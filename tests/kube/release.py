@@ -117,20 +117,20 @@ class Release:
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 
+        names = {"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}  # its name server is no pod
         return {
             "publicUrl": self.url,
             "hub": {"image": image("control"), "resources": LITTLE},
             "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
-            "singleuser": {"image": image("notebook")},
+            "singleuser": {"image": image("notebook"), "networkPolicy": {"egress": [names]}},
             "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
             "builds": {
-                "image": image("service"),
                 "cpu": 0.2,
                 "memory": "2Gi",
                 "disk": "4Gi",
                 "caCertificates": _authorities(),
-                "egress": [{"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}],
+                "egress": [names],
             },
             "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
         }

@@ -119,7 +119,8 @@ class KubernetesSettings(_Part):
         return ReleaseSettings(
             release=self.release, namespace=self.namespace, managed_by=self.managed_by, workloads_role=self.workloads_role,
             spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
-            world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)),
+            world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)), egress=tuple(policy.egress),
+            policies=policy.enabled, labels=self.namespace_labels, annotations=self.namespace_annotations,
         )  # fmt: skip
 
     def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:

@@ -31,7 +31,8 @@ class ReleaseSettings:
     of its namespaces, without which it may not touch them. Roles and accounts by their names.
 
     Ports are those of pods, not of services: policies are judged after a service's address was replaced. `denied_ranges`: what the
-    world does not include, beside where clouds keep credentials. `dns_ranges`: for name servers that are no pods.
+    world does not include, beside where clouds keep credentials. `dns_ranges`: for name servers that are no pods. `egress`: an
+    admin's further rules. `policies`: whether there are any. `labels`, `annotations`: of namespaces, beside ours.
     """
 
     release: str
@@ -50,6 +51,10 @@ class ReleaseSettings:
     dns_ranges: tuple[str, ...] = ()
     world: bool = True
     denied_ranges: tuple[str, ...] = PRIVATE_RANGES
+    egress: tuple[Mapping[str, Any], ...] = ()
+    policies: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
         _namespace(user, release),
         _quota(user),
         _limit_range(user),
-        *_policies(user, release),
+        *(_policies(user, release) if release.policies else ()),
         *_bindings(user, release),
     ]
     return [_labelled(each, user) for each in made]
@@ -112,7 +117,10 @@ def _namespace(user: UserNamespace, release: ReleaseSettings) -> dict[str, Any]:
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     versions = {f"pod-security.kubernetes.io/{mode}-version": "latest" for mode in ("enforce", "audit", "warn")}
     labels = {**levels, **versions, INSTALLATION: release.managed_by}
-    metadata = {"name": user.name, "labels": labels, "annotations": {OWNER: user.owner}}
+    # Ours win: by them namespaces are confined.
+    metadata = {
+        "name": user.name, "labels": {**release.labels, **labels}, "annotations": {**release.annotations, OWNER: user.owner},
+    }  # fmt: skip
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
@@ -123,8 +131,10 @@ def _quota(user: UserNamespace) -> dict[str, Any]:
 
 
 def _limit_range(user: UserNamespace) -> dict[str, Any]:
-    default = dict(user.container_default)
-    limits = [{"type": "Container", "default": default, "defaultRequest": dict(default)}]
+    request = dict(user.container_default)
+    # Of memory alone: a bound on cores that nobody asked for would refuse every container that requests more of them.
+    bound = {name: amount for name, amount in request.items() if name != "cpu"}
+    limits = [{"type": "Container", "default": bound, "defaultRequest": request}]
     return _object("v1", "LimitRange", NAME, user, {"limits": limits})
 
 
@@ -135,6 +145,9 @@ def _policies(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, A
         _policy("allow-moorage", user, {"policyTypes": ["Egress"], "egress": _moorage(release)}),
         _policy("allow-proxy", user, {"policyTypes": ["Ingress"], "ingress": [_proxy(release)]}, {KIND: "notebook"}),
     ]
+    if release.egress:
+        egress = [dict(each) for each in release.egress]
+        made.append(_policy("allow-more", user, {"policyTypes": ["Egress"], "egress": egress}))
     if release.world:
         made.append(_policy("allow-world", user, {"policyTypes": ["Egress"], "egress": [{"to": _world(release)}]}))
     return made

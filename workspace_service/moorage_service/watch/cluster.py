@@ -1,6 +1,7 @@
 """What the health page says of an installation on Kubernetes, beside what is the same everywhere."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -9,8 +10,12 @@ from moorage_service.context import Context
 from moorage_service.watch import answers
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 
+if TYPE_CHECKING:
+    from moorage_spawners.launch.pod_processes import PodProcesses
+
 LOG = "The log of the service's pod"
 ROOM = "Make room, or enlarge its volume, before builds fail."
+STALE_AFTER_S = 150.0  # then nothing is decided any more
 PROXY_PORT = 8000  # of the proxy's pods
 UNTOLD = (
     "The service was not told of its cluster: the part `kubernetes` of its settings is missing. The chart writes it; "
@@ -25,6 +30,8 @@ def parts(context: Context) -> Iterator[Part]:
         yield Part(name="platform", ok=False, says=UNTOLD)
         return
     yield Part(name="platform", ok=True, says=f"Kubernetes. {_namespaces(told)}")
+    if context.pods is not None:
+        yield _watch(context.pods)
     yield _proxy(context, told)
     yield _builder(context, told)
 
@@ -33,6 +40,14 @@ def _namespaces(told: KubernetesSettings) -> str:
     if told.namespaces:
         return f"Workloads run in the namespaces {', '.join(f'`{each}`' for each in told.namespaces)}"
     return f"Each user's workloads run in a namespace of their own, `{told.namespace_prefix}-...`"
+
+
+def _watch(pods: "PodProcesses") -> Part:
+    """What is decided about workloads is decided by what was heard of their pods."""
+    age, trouble = pods.heard_of()
+    ok = trouble is None and age <= STALE_AFTER_S
+    says = f"The cluster was last heard of {age:.0f} s ago" + (f". {trouble}" if trouble else "")
+    return Part(name="watch", ok=ok, says=says)
 
 
 def _proxy(context: Context, told: KubernetesSettings) -> Part:
