@@ -45,12 +45,14 @@ class FakeKubernetes:
     refusals: list[tuple[int, str, str]] = field(
         default_factory=list
     )  # status, reason, message of the next that is made
+    events: "FakeKubernetes | None" = None  # of the same cluster
     lost_answers: int = 0  # so many are made, and their answers never come
     port: int = 0
     version: int = 100
     ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
     made: dict[str, Object] = field(default_factory=dict)  # all other objects, by path
     requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
+    paths: list[str] = field(default_factory=list)  # of lists and streams
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     _history: list[tuple[int, Object]] = field(default_factory=list)
@@ -146,6 +148,8 @@ class FakeKubernetes:
         app = web.Application()
         app.router.add_get(f"/api/v1/{self.kind}", self._answer)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._answer)
+        if self.events is not None:
+            app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.events.kind}", self.events._answer)
         app.router.add_post(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._make)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
         app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
@@ -163,6 +167,7 @@ class FakeKubernetes:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         watching = "watch" in request.query
+        self.paths.append(request.path)
         self.requests.append(f"watch {request.query['resourceVersion']}" if watching else "list")
         if self.silent:
             await asyncio.sleep(3600)
@@ -261,14 +266,23 @@ def _refusal(status: int, reason: str, message: str) -> web.Response:
 
 
 def _chosen(each: Object, request: web.Request) -> bool:
-    """By the namespace in the path, and the selector. What has no namespace, as an error in a stream, is for everybody."""
+    """By the namespace in the path, and the selectors. What has no namespace, as an error in a stream, is for everybody."""
     metadata = each.get("metadata", {})
     namespace = request.match_info.get("namespace")
     if namespace is not None and metadata.get("namespace", namespace) != namespace:
         return False
     labels = metadata.get("labels", {})
     wanted = [one.partition("=") for one in request.query.get("labelSelector", "").split(",") if one]
+    fields = [one.partition("=") for one in request.query.get("fieldSelector", "").split(",") if one]
+    if metadata and any(_field(each, path) != value for path, _, value in fields):
+        return False
     return all(name in labels and (not equals or labels[name] == value) for name, equals, value in wanted)
+
+
+def _field(each: Any, path: str) -> Any:
+    for name in path.split("."):
+        each = each.get(name, {})
+    return each
 
 
 @asynccontextmanager

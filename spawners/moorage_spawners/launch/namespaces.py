@@ -13,6 +13,8 @@ from moorage_spawners.launch.errors import ManifestError
 from moorage_spawners.launch.labels import INSTALLATION, KIND, MANAGED_BY, MANAGER, OWNER
 from moorage_spawners.launch.names import is_dns_label, label_value
 
+HOME_CLAIM = "home"
+PULL_SECRET = "moorage-pull"  # noqa: S105 - its name
 NAME = "moorage"  # of the quota and the limit range: one of each in a namespace
 RBAC = "rbac.authorization.k8s.io"
 PULL_TYPE = "kubernetes.io/dockerconfigjson"
