@@ -17,7 +17,7 @@ from moorage_spawners import notebook_pod
 from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.api_objects import Expired, Resource, Unanswered, send
 from moorage_spawners.launch.crash_points import reach
-from moorage_spawners.launch.errors import PodRefusedError
+from moorage_spawners.launch.errors import LaunchError, PodRefusedError
 from moorage_spawners.launch.labels import WORKLOAD
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.observed import now_utc, observe
@@ -182,7 +182,7 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
             if self._check_pending and not self._pod_address:
                 await self._found_again()
             pod = await self._pod()
-        except Unanswered as error:
+        except (Unanswered, LaunchError) as error:
             self.log.warning("%s is taken for running: %s", self._pod_name, error)
             return None
         if pod is None:

@@ -42,6 +42,7 @@ class Scene:
     config: Config
     db: Any
     orm_user: Any
+    host: str
     steps: list[str] = field(default_factory=list)
     _listening: list["asyncio.Task[None]"] = field(default_factory=list)
 
@@ -53,7 +54,8 @@ class Scene:
     def spawner(self) -> ProjectKubeSpawner:
         """As the hub makes it, at its start or when it was restarted."""
         settings = {
-            "config": self.config, "spawner_class": ProjectKubeSpawner, "base_url": "/hub/", "hub": Hub(ip="127.0.0.1", port=1)
+            "config": self.config, "spawner_class": ProjectKubeSpawner, "base_url": "/hub/",
+            "hub": Hub(ip=self.host, port=self.service.port),
         }  # fmt: skip
         user = User(self.orm_user, settings, db=self.db)
         if "tide" not in self.orm_user.orm_spawners:
@@ -137,33 +139,42 @@ class Scene:
 
     def runs(self, **changes: Any) -> None:
         """From now on the service says so of the notebook."""
-        self.service.admission = replace(ADMISSION, runs=True, **changes)
+        assert self.service.admission is not None
+        self.service.admission = replace(self.service.admission, runs=True, **changes)
 
 
 @asynccontextmanager
 async def scene(folder: Path, **settings: Any) -> AsyncIterator[Scene]:
     kubernetes = FakeKubernetes(events=FakeKubernetes(kind="events"))
+    async with serving(kubernetes) as api, hub(folder, kubernetes, api, **settings) as made:
+        yield made
+
+
+@asynccontextmanager
+async def hub(
+    folder: Path, kubernetes: FakeKubernetes, api: ApiClient, host: str = "127.0.0.1", **settings: Any
+) -> AsyncIterator[Scene]:
+    """All but the cluster; `host`: where hub and service are found by pods."""
     (folder / "token").write_text("hub-token\n")
     service = FakeService(token="hub-token", hub_api="", hub_token="", admission=ADMISSION)
     db = orm.new_session_factory("sqlite:///:memory:")()
     orm_user = orm.User(name="ada")
     db.add(orm_user)
     db.commit()
-    with notebook_service.serving(service):
+    with notebook_service.serving(service, host=host):
         config = Config()
-        config.ProjectSpawner.service_url = f"http://127.0.0.1:{service.port}{notebook_service.PREFIX}"
+        config.ProjectSpawner.service_url = f"http://{host}:{service.port}{notebook_service.PREFIX}"
         config.ProjectSpawner.address = "https://moorage.example.org"
         config.ProjectSpawner.token_file = str(folder / "token")
         config.ProjectKubeSpawner.retry_s = 0.05
         config.ProjectKubeSpawner.hopeless_s = 0.3
         config.Spawner.start_timeout = 60
         config.merge(json.loads(json.dumps(settings)))
-        async with serving(kubernetes) as api:
-            made = Scene(kubernetes, service, api, config, db, orm_user)
-            try:
-                yield made
-            finally:
-                for task in made._listening:
-                    task.cancel()
-                await asyncio.gather(*made._listening, return_exceptions=True)
-                db.close()
+        made = Scene(kubernetes, service, api, config, db, orm_user, host)
+        try:
+            yield made
+        finally:
+            for task in made._listening:
+                task.cancel()
+            await asyncio.gather(*made._listening, return_exceptions=True)
+            db.close()
