@@ -114,6 +114,7 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         clock = asyncio.get_running_loop().time
         now: Standing | None = None
         hopeless_at = math.inf
+        stages: set[str] = set()  # those that are nobody's hindrance: each is told once
         while True:
             try:
                 async with asyncio.timeout_at(min(self._late, hopeless_at)):
@@ -128,8 +129,11 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
                 hopeless_at = math.inf
             elif now.code in HOPELESS and hopeless_at == math.inf:
                 hopeless_at = clock() + self.hopeless_s
-            self._step(50, now.said)
-            await self._observed("starting", now.said)
+            if now.code is not None or now.said not in stages:
+                self._step(50, now.said)
+                await self._observed("starting", now.said)
+            if now.code is None:
+                stages.add(now.said)
 
     def _too_late(self, view: PodView, last: Standing | None, *, hopeless: bool) -> str:
         said = (last.said if last is not None else None) or view.trouble or "Nothing was heard of its pod."

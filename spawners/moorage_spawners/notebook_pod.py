@@ -52,7 +52,8 @@ def spec(
     """`hub`: the variables that the hub gives its servers; `base_url`: the server's path. Raises ManifestError."""
     place = place_of(admission)
     environment = f"{ENVIRONMENTS}/{admission.environment}"
-    inside = replace(admission, home=here.home, environment_path=environment)
+    # Secrets come by reference alone: whoever may read a pod could read them in it.
+    inside = replace(admission, home=here.home, environment_path=environment, environment_variables={})
     env = server.environment(hub, inside, user, here.addresses, Path(JUPYTER), Path(RUNTIME))
     del env["MOORAGE_TOKEN"]  # comes from the Secret
     del env["SHELL"]  # the pod's own

@@ -256,6 +256,8 @@ class FakeKubernetes:
                 for begin in range(0, len(line), step):
                     await response.write(line[begin : begin + step])
                     await asyncio.sleep(0)
+        except ConnectionResetError:
+            pass  # who listened is gone
         finally:
             self._streams.remove(stream)
         return response

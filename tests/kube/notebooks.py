@@ -13,7 +13,7 @@ from kubernetes_asyncio import config
 from kubernetes_asyncio.client import ApiClient, Configuration
 
 from moorage.wire import NotebookAdmission, PodPlace
-from moorage_images.oci.append import Changes, OwnLayer, append
+from moorage_images.oci.append import PART, Changes, OwnLayer, append
 from moorage_images.oci.connection import Connection
 from moorage_images.oci.image import Descriptor
 from moorage_images.oci.reference import parse
@@ -44,7 +44,7 @@ def environment_image(node: Node, notebook: str, folder: Path) -> str:
     packed = gzip.compress(content.getvalue(), mtime=0)
     path = folder / "layer.tar.gz"
     path.write_bytes(packed)
-    descriptor = Descriptor(media_type=GZIPPED, digest=_digest(packed), size=len(packed))
+    descriptor = Descriptor(media_type=GZIPPED, digest=_digest(packed), size=len(packed), annotations={PART: "rest"})
     layer = OwnLayer(descriptor=descriptor, diff_id=_digest(content.getvalue()), source=path)
     changes = Changes(environment=ENVIRONMENT, prefix=PurePosixPath(f"/opt/moorage/environments/{ENVIRONMENT}"))
     target = parse(f"{node.registry}/moorage/tide:{ENVIRONMENT}")
