@@ -89,6 +89,7 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("create_project", "user", lambda w, s: calls.create_project(wire.ProjectRequest(slug="theirs", manifest=MANIFEST))),
     ("put_manifest", "user", lambda w, s: calls.put_manifest("theirs", MANIFEST)),
     ("put_files", "user", lambda w, s: calls.put_files("theirs", an_archive())),
+    ("project_files", "user", lambda w, s: calls.project_files("theirs")),
     ("projects", "user", lambda w, s: calls.projects()),
     ("project", "user", lambda w, s: calls.project("adas")),
     ("start_build", "user", lambda w, s: calls.start_build("theirs")),

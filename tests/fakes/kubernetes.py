@@ -48,6 +48,7 @@ class FakeKubernetes:
         default_factory=list
     )  # status, reason, message of the next that is made
     forbidden: str = ""  # why anything but a pod may not be made
+    events: "FakeKubernetes | None" = None  # of the same cluster
     lost_answers: int = 0  # so many are made, and their answers never come
     kubelet: Callable[[Object], Awaitable[None]] | None = None  # gets every pod that is made
     logs: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of a pod's container, whole lines
@@ -56,6 +57,7 @@ class FakeKubernetes:
     ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
     made: dict[str, Object] = field(default_factory=dict)  # all other objects, by path
     requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
+    paths: list[str] = field(default_factory=list)  # of lists and streams
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     _history: list[tuple[int, Object]] = field(default_factory=list)
@@ -152,6 +154,8 @@ class FakeKubernetes:
         app = web.Application()
         app.router.add_get(f"/api/v1/{self.kind}", self._answer)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._answer)
+        if self.events is not None:
+            app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.events.kind}", self.events._answer)
         app.router.add_post(f"/api/v1/namespaces/{{namespace}}/{self.kind}", self._make)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._one)
         app.router.add_delete(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}", self._end)
@@ -173,6 +177,7 @@ class FakeKubernetes:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         watching = "watch" in request.query
+        self.paths.append(request.path)
         self.requests.append(f"watch {request.query['resourceVersion']}" if watching else "list")
         if self.silent:
             await asyncio.sleep(3600)
@@ -295,6 +300,8 @@ class FakeKubernetes:
                 for begin in range(0, len(line), step):
                     await response.write(line[begin : begin + step])
                     await asyncio.sleep(0)
+        except ConnectionResetError:
+            pass  # who listened is gone
         finally:
             self._streams.remove(stream)
         return response
@@ -305,14 +312,23 @@ def _refusal(status: int, reason: str, message: str) -> web.Response:
 
 
 def _chosen(each: Object, request: web.Request) -> bool:
-    """By the namespace in the path, and the selector. What has no namespace, as an error in a stream, is for everybody."""
+    """By the namespace in the path, and the selectors. What has no namespace, as an error in a stream, is for everybody."""
     metadata = each.get("metadata", {})
     namespace = request.match_info.get("namespace")
     if namespace is not None and metadata.get("namespace", namespace) != namespace:
         return False
     labels = metadata.get("labels", {})
     wanted = [one.partition("=") for one in request.query.get("labelSelector", "").split(",") if one]
+    fields = [one.partition("=") for one in request.query.get("fieldSelector", "").split(",") if one]
+    if metadata and any(_field(each, path) != value for path, _, value in fields):
+        return False
     return all(name in labels and (not equals or labels[name] == value) for name, equals, value in wanted)
+
+
+def _field(each: Any, path: str) -> Any:
+    for name in path.split("."):
+        each = each.get(name, {})
+    return each
 
 
 @asynccontextmanager

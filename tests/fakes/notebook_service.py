@@ -29,6 +29,7 @@ class FakeService:
     tokens: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     port: int = 0
+    files: bytes = b""  # of every project, as a tar
     down: bool = False  # closes every connection without an answer
 
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -51,6 +52,9 @@ class FakeService:
             return 401, {"code": "not_signed_in", "message": "Sign in first."}
         return 200, self.usage
 
+    def anything(self, path: str) -> Any:
+        return self.files if path.startswith(f"{PREFIX}/api/v1/projects/") else {"status": "ok"}
+
     def exchange(self, code: str) -> dict[str, Any]:
         """The hub's token for a code, and whose it is."""
         form = {
@@ -67,6 +71,12 @@ class FakeService:
 def _json(url: str, **given: Any) -> Any:
     with urllib.request.urlopen(urllib.request.Request(url, **given), timeout=10) as answer:
         return json.loads(answer.read())
+
+
+def _encoded(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    return b"" if body is None else json.dumps(body).encode()
 
 
 def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
@@ -95,10 +105,10 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
                     "response_type": "code",
                 }
                 return self.answer(302, None, f"/hub/api/oauth2/authorize?{urllib.parse.urlencode(ask)}")
-            return self.answer(200, {"status": "ok"})
+            return self.answer(200, service.anything(url.path))
 
         def answer(self, status: int, body: Any, location: str | None = None) -> None:
-            content = b"" if body is None else json.dumps(body).encode()
+            content = _encoded(body)
             self.send_response(status)
             if location is not None:
                 self.send_header("Location", location)
@@ -117,8 +127,8 @@ def _handler(service: FakeService) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def serving(service: FakeService, port: int = 0) -> Iterator[FakeService]:
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(service))
+def serving(service: FakeService, port: int = 0, host: str = "127.0.0.1") -> Iterator[FakeService]:
+    server = ThreadingHTTPServer((host, port), _handler(service))
     service.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -147,6 +147,13 @@ def test_loopback(host: str, loopback: bool) -> None:
 CLUSTER = {
     "platform": "kubernetes", "hub_host": "0.0.0.0", "hub_connect_url": "http://moorage-hub:8081", "proxy_api_url": "http://moorage-proxy-api:8001",
     "service_connect_url": "http://moorage-service:8090",
+    "kubernetes": {
+        "release": "moorage", "namespace": "moorage", "managed_by": "moorage.moorage", "hub_account": "moorage-hub",
+        "service_account": "moorage-service", "priority_class": "moorage-user",
+        "pods": {"image": "moorage/notebook:1", "uid": 1234, "fs_gid": 567, "node_selector": {"pool": "users"}, "env": {"TZ": "UTC"}},
+        "homes": {"capacity": "1Gi", "mount_path": "/home/jovyan"}, "network_policy": {}, "builds": {"image": "moorage/builder:1"},
+        "registry": {"pull_secret": "/etc/moorage/registry/pull/.dockerconfigjson"},
+    },
 }  # fmt: skip
 
 
@@ -188,6 +195,26 @@ def test_a_proxy_before_ours_is_named_by_address_or_network(state: Path, proxy: 
         load(state)
     write(state, trusted_proxies=["10.0.0.0/8", "2001:db8::7"])
     assert load(state).trusted_proxies == ["10.0.0.0/8", "2001:db8::7"]
+
+
+def test_in_a_cluster_notebooks_are_pods_as_the_chart_says(state: Path) -> None:
+    write(state, **CLUSTER, public_url="https://moorage.example.org", **REAL, start_timeout_s=300)
+    c = Config()
+    install(c, load(state))
+    spawner = c.JupyterHub.spawner_class(config=c, _deprecated_db_session=None)
+    assert (spawner.home, spawner.start_timeout, spawner.port) == ("/home/jovyan", 300, 8888)
+    assert (spawner.number("uid", 1), spawner.number("fs_gid", 1)) == (1234, 567)
+    assert spawner.pods.node_labels == {"pool": "users"}
+    assert spawner.pods.image_pull_secrets == ("moorage-pull",)
+    assert spawner.pods.priority_classes["notebook"] == "moorage-user"
+    assert spawner.environment == {"TZ": "UTC"}
+    assert spawner.service_url == "http://moorage-service:8090/services/moorage"
+
+
+def test_in_a_cluster_the_hub_must_know_it(state: Path) -> None:
+    write(state, **{**CLUSTER, "kubernetes": None}, public_url="http://localhost:8000")
+    with pytest.raises(BadSettings, match="install with the chart"):
+        install(Config(), load(state))
 
 
 def test_in_a_cluster_a_public_address_needs_a_real_authenticator(state: Path) -> None:

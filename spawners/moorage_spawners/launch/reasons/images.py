@@ -39,7 +39,7 @@ def image(pod: Object, events: Sequence[Object], now: datetime) -> Reason | None
             seconds = max(0, round((now - when(event)).total_seconds()))
             return Reason(
                 "image.pulling",
-                f"Its image is being fetched, for {seconds} s so far.",
+                f"Its image is being fetched{f', for {seconds} s so far' if seconds > 1 else ''}.",
                 "Wait; the next start here is faster.",
                 waits=True,
             )
