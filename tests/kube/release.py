@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "helm" / "moorage"
 NAME = "moorage"
+NULL = subprocess.DEVNULL
 PARTS = ("hub", "service", "proxy")
 TAG = "test"
 NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
@@ -37,6 +39,7 @@ class Release:
         self.url = f"http://localhost:{port}"
         self._port = port
         self._values = dict(values or {})
+        self._ways: dict[int, subprocess.Popen[bytes]] = {}
 
     def install(self) -> None:
         """All parts are up when it returns."""
@@ -77,6 +80,10 @@ class Release:
         eventually(
             lambda: self.pod(part) and self.pod(part)["metadata"]["name"] != name, within=120, what=f"another {part}"
         )
+        if part == "proxy":
+            for port, way in list(self._ways.items()):  # each leads to the pod that was
+                way.terminate()
+                eventually(lambda port=port: self._answers(port), within=60, what="an answer of the new proxy")
 
     def link(self) -> str:
         """A login link, once."""
@@ -87,19 +94,29 @@ class Release:
 
     @contextmanager
     def forwarded(self, port: int | None = None) -> Iterator[None]:
-        """While a port, the browser's as a rule, leads to the proxy's pod that there is now; only on the loopback address."""
+        """While a port, the browser's as a rule, leads to the proxy's pod, also to one that takes its place; on the loopback address only."""
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
         argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
         env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
-        null = subprocess.DEVNULL
-        process = subprocess.Popen(argv, env=env, stdin=null, stdout=null, stderr=null)
+        stopping = threading.Event()
+
+        def lead() -> None:
+            """One way leads to one pod: when that is gone, another is made."""
+            while not stopping.is_set():
+                self._ways[port] = subprocess.Popen(argv, env=env, stdin=NULL, stdout=NULL, stderr=NULL)
+                self._ways[port].wait()
+                stopping.wait(0.2)
+
+        thread = threading.Thread(target=lead, name="port-forward", daemon=True)
+        thread.start()
         try:
             eventually(lambda: self._answers(port), within=60, what="an answer through the forwarded port")
             yield
         finally:
-            process.terminate()
-            process.wait()
+            stopping.set()
+            self._ways.pop(port).terminate()
+            thread.join()
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
