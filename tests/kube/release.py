@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Release:
         if part == "proxy":
             for port, way in list(self._ways.items()):  # each leads to the pod that was
                 way.terminate()
-                eventually(lambda port=port: self._answers(port), within=60, what="an answer of the new proxy")
+                eventually(partial(self._answers, port), within=60, what="an answer of the new proxy")
 
     def link(self) -> str:
         """A login link, once."""
@@ -94,7 +95,7 @@ class Release:
 
     @contextmanager
     def forwarded(self, port: int | None = None) -> Iterator[None]:
-        """While a port, the browser's as a rule, leads to the proxy's pod, also to one that takes its place; on the loopback address only."""
+        """While a port, the browser's as a rule, leads to the proxy's pod, or the one in its place; on the loopback address only."""
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
         argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]

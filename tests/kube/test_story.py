@@ -3,25 +3,18 @@
 Its first steps are those of one machine, the same code.
 """
 
+# ruff: noqa: F401, F811
 import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
-# The fixtures and steps of the story, which this module takes for its own.
-from tests.e2e.conftest import browser, page  # noqa: F401
+from tests.e2e import test_story as story
+from tests.e2e.conftest import browser, page  # this module takes fixtures of the story for its own
 from tests.e2e.lab import Lab
 from tests.e2e.portal import Picture, Portal
-from tests.e2e.test_story import (  # noqa: F401
-    lab,
-    portal,
-    test_1_a_project_that_pins_packages_hostile_to_jupyterlab_starts,
-    test_1_pip_install_works_and_is_marked_as_not_on_workers,
-    test_1_start_a_notebook_in_the_projects_own_environment,
-    test_1_the_server_environment_has_nothing_of_the_project,
-    user,
-)
+from tests.e2e.test_story import lab, portal, user
 from tests.kube.release import PARTS, Release
 from tests.waiting import eventually
 
@@ -35,7 +28,7 @@ def link(release: Release) -> str:
 
 
 @pytest.fixture(scope="module")
-def picture(page: Page) -> Picture:  # noqa: F811
+def picture(page: Page) -> Picture:
     SCREENSHOTS.mkdir(exist_ok=True)
 
     def take(name: str, at: Locator | None = None) -> None:
@@ -46,9 +39,23 @@ def picture(page: Page) -> Picture:  # noqa: F811
     return take
 
 
+# Of the story on one machine the steps that a cluster is for so far, in their order.
+test_1_start_a_notebook_in_the_projects_own_environment = story.test_1_start_a_notebook_in_the_projects_own_environment
+test_1_the_server_environment_has_nothing_of_the_project = (
+    story.test_1_the_server_environment_has_nothing_of_the_project
+)
+test_1_pip_install_works_and_is_marked_as_not_on_workers = (
+    story.test_1_pip_install_works_and_is_marked_as_not_on_workers
+)
+test_1_old_packages_do_not_break_the_server = story.test_1_old_packages_in_the_users_home_do_not_break_the_server
+test_1_a_project_that_pins_packages_hostile_to_jupyterlab_starts = (
+    story.test_1_a_project_that_pins_packages_hostile_to_jupyterlab_starts
+)
+
+
 def test_2_a_limit_refuses_in_words_and_a_raised_one_lets_go(
     portal: Portal, page: Page, user: str, picture: Picture
-) -> None:  # noqa: F811
+) -> None:
     portal.stop_notebook("starter")
     portal.set_limit(user, "1")
     portal.go("/")
@@ -63,7 +70,7 @@ def test_2_a_limit_refuses_in_words_and_a_raised_one_lets_go(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_3_a_kernel_lives_on_when_a_part_dies(release: Release, portal: Portal, lab: Lab, part: str) -> None:  # noqa: F811
+def test_3_a_kernel_lives_on_when_a_part_dies(release: Release, portal: Portal, lab: Lab, part: str) -> None:
     lab.open("ray.ipynb")
     lab.add_and_run(f"treasure = 'kept from {part}'")
     pods = _pods(release)
@@ -74,7 +81,7 @@ def test_3_a_kernel_lives_on_when_a_part_dies(release: Release, portal: Portal, 
     assert _pods(release) == pods
 
 
-def test_4_the_check_finds_nothing_wrong(release: Release, portal: Portal, page: Page, picture: Picture) -> None:  # noqa: F811
+def test_4_the_check_finds_nothing_wrong(release: Release, portal: Portal, page: Page, picture: Picture) -> None:
     assert portal.api("GET", "/check")["findings"] == []
     portal.go("/admin/health")
     expect(page.get_by_role("heading", name="Health", exact=True)).to_be_visible()
@@ -86,7 +93,7 @@ def test_4_the_check_finds_nothing_wrong(release: Release, portal: Portal, page:
     assert "nothing" in said.lower()
 
 
-def test_5_a_stopped_notebook_leaves_its_home_and_nothing_else(release: Release, portal: Portal) -> None:  # noqa: F811
+def test_5_a_stopped_notebook_leaves_its_home_and_nothing_else(release: Release, portal: Portal) -> None:
     (namespace,) = {namespace for namespace, _ in _pods(release)}
     portal.stop_notebook("starter")
     eventually(lambda: not _pods(release), within=60, what="no pod of a notebook")
@@ -104,5 +111,5 @@ def _pods(release: Release) -> set[tuple[str, str]]:
 def _knows(portal: Portal) -> bool:
     try:
         return bool(portal.api("GET", "/me"))
-    except Exception:  # between two parts a browser is told anything
+    except (AssertionError, Error):  # between two parts a browser is told anything
         return False

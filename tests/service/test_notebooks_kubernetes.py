@@ -213,7 +213,7 @@ def test_a_refusal_by_the_cluster_holds_nothing_and_says_why(desk: Desk) -> None
     desk.kubernetes.forbidden = "exceeded your share"
     refused = desk.admit()
     assert refused.status_code == 409
-    assert "Ask an admin" in refused.json()["message"]
+    assert "can't be made ready" in refused.json()["message"]
     desk.kubernetes.forbidden = ""
     with desk.context.database.read() as session:
         (workload,) = session.scalars(select(WorkloadRow.id))

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from kubernetes_asyncio.client import ApiClient
@@ -10,7 +11,7 @@ from kubernetes_asyncio.client import ApiClient
 from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.api_objects import Resource, Unanswered, read_log
 from moorage_spawners.launch.api_thread import ApiThread
-from moorage_spawners.launch.errors import LaunchError, StaleViewError
+from moorage_spawners.launch.errors import LaunchError, PodRefusedError, StaleViewError
 from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.object_calls import remove
@@ -21,6 +22,8 @@ from moorage_spawners.launch.types import Object, Observation
 from moorage_spawners.launch.watch import Change, Watcher
 
 FIRST_LISTS_S = 60.0
+NOT_PERMITTED = "pod.not_permitted"
+RIGHTS_S, RIGHTS_PAUSE_S = 10.0, 0.1
 SECRET = {"apiVersion": "v1", "kind": "Secret"}
 LOG_LINES = 200
 LOG_WITHIN_S = 10.0
@@ -105,7 +108,7 @@ class PodProcesses:
         """Makes what a namespace holds, in order; what is there stays as it is, and is watched. Raises PodRefusedError, Unanswered."""
 
         async def work() -> None:
-            await self.calls.make(objects)
+            await _patiently(lambda: self.calls.make(objects))
             self._watch(namespace)
 
         self.thread.wait(work())
@@ -205,6 +208,19 @@ class PodProcesses:
             )
 
         return self.thread.wait(look())
+
+
+async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
+    """The server needs a moment to know of a new binding: what it does not permit before is asked again."""
+    patience = time.monotonic() + RIGHTS_S
+    while True:
+        try:
+            await work()
+            return
+        except PodRefusedError as error:
+            if error.code != NOT_PERMITTED or time.monotonic() > patience:
+                raise
+        await asyncio.sleep(RIGHTS_PAUSE_S)
 
 
 async def _first_list(watcher: Watcher) -> None:

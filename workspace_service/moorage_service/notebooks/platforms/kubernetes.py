@@ -94,7 +94,7 @@ class KubernetesPlatform:
             self.pods.keep([*self._kept(space), secret(whose, space.name, answer.workload_id, arrangement.secrets)])
         except LaunchError as error:
             raise Conflict(
-                f"Your namespace {space.name} can't be made ready: {error} Ask an admin.", code="namespace_refused"
+                f"Your namespace {space.name} can't be made ready. {error}", code="namespace_refused"
             ) from error
         except Unanswered as error:
             raise Unavailable(
