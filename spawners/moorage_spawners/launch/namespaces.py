@@ -73,13 +73,9 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
     """All but the Secrets. Raises ManifestError for a range that is none."""
     if not is_dns_label(user.name):
         raise ManifestError(f"{user.name!r:.80} can't name a namespace; ask namespace_name for one.")
-    made = [
-        _namespace(user, release),
-        _quota(user),
-        _limit_range(user),
-        *(_policies(user, release) if release.policies else ()),
-        *_bindings(user, release),
-    ]
+    policies = _policies(user, release) if release.policies else ()
+    # Rights first: whoever makes the namespace has none in it before.
+    made = [_namespace(user, release), *_bindings(user, release), _quota(user), _limit_range(user), *policies]
     return [_labelled(each, user) for each in made]
 
 
