@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from moorage import errors
 from moorage.wire import Refusal, codec
@@ -12,6 +13,7 @@ from moorage.wire import Refusal, codec
 T = TypeVar("T")
 
 API = "/api/v1"
+JSON = "application/json"
 RETRY_DELAYS = (0.2, 0.6, 1.5)  # seconds before the second, third and fourth attempt
 _RETRIED_STATUSES = frozenset({502, 503, 504})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
@@ -145,3 +147,31 @@ def _foreign(reply: Reply) -> errors.MoorageError:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def quoted(part: str) -> str:
+    return quote(part, safe="")
+
+
+def create(path: str, body: object, read: type[T], key: str | None = None) -> Call[T]:
+    """A POST of JSON that may be repeated, since it carries a key."""
+    return Call(
+        method="POST", path=path, content=json_body(body), content_type=JSON, key=key or new_key(), read=reading(read)
+    )
+
+
+def write(path: str, body: object) -> Call[None]:
+    """A PUT of JSON whose answer says no more than its status."""
+    return put(path, json_body(body), JSON)
+
+
+def put(path: str, content: bytes, content_type: str) -> Call[None]:
+    return Call(method="PUT", path=path, content=content, content_type=content_type, read=read_nothing)
+
+
+def query(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def ended_too(ended: bool) -> dict[str, str]:
+    return {"ended": "true"} if ended else {}

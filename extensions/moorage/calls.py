@@ -3,44 +3,26 @@
 `Client.send` and `AsyncClient.send` carry them out. The types are those of `moorage.wire`.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from moorage import wire
-from moorage.call import Call, json_body, new_key, read_bytes, read_nothing, read_text, reading
-
-T = TypeVar("T")
-
-JSON = "application/json"
-
-
-def _q(part: str) -> str:
-    return quote(part, safe="")
-
-
-def _create(path: str, body: object, read: type[T], key: str | None = None) -> Call[T]:
-    """A POST of JSON that may be repeated, since it carries a key."""
-    return Call(
-        method="POST", path=path, content=json_body(body), content_type=JSON, key=key or new_key(), read=reading(read)
-    )
-
-
-def _write(path: str, body: object) -> Call[None]:
-    """A PUT of JSON whose answer says no more than its status."""
-    return _put(path, json_body(body), JSON)
-
-
-def _put(path: str, content: bytes, content_type: str) -> Call[None]:
-    return Call(method="PUT", path=path, content=content, content_type=content_type, read=read_nothing)
-
-
-def _params(**values: object) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _ended(ended: bool) -> dict[str, str]:
-    return {"ended": "true"} if ended else {}
-
+from moorage.call import (
+    JSON,
+    Call,
+    create,
+    ended_too,
+    json_body,
+    new_key,
+    put,
+    query,
+    quoted,
+    read_bytes,
+    read_nothing,
+    read_text,
+    reading,
+    write,
+)
 
 # --- me -------------------------------------------------------------------------------------------------------------
 
@@ -50,12 +32,12 @@ def me() -> Call[wire.Me]:
 
 
 def my_usage(project: str | None = None) -> Call[wire.Usage]:
-    return Call(method="GET", path="/me/usage", params=_params(project=project), read=reading(wire.Usage))
+    return Call(method="GET", path="/me/usage", params=query(project=project), read=reading(wire.Usage))
 
 
 def my_use(resource: str = "cpu", by: str = "project", days: int = 7, timezone: str = "UTC") -> Call[wire.Use]:
     """What I held over time, by project or kind."""
-    params = _params(resource=resource, by=by, days=days, timezone=timezone)
+    params = query(resource=resource, by=by, days=days, timezone=timezone)
     return Call(method="GET", path="/me/use", params=params, read=reading(wire.Use))
 
 
@@ -64,11 +46,11 @@ def my_secrets() -> Call[list[wire.Secret]]:
 
 
 def set_my_secret(name: str, value: str) -> Call[None]:
-    return _write(f"/me/secrets/{_q(name)}", wire.SecretRequest(value=value))
+    return write(f"/me/secrets/{quoted(name)}", wire.SecretRequest(value=value))
 
 
 def remove_my_secret(name: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/me/secrets/{_q(name)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/me/secrets/{quoted(name)}", read=read_nothing)
 
 
 # --- projects -------------------------------------------------------------------------------------------------------
@@ -79,73 +61,73 @@ def projects() -> Call[list[wire.Project]]:
 
 
 def project(slug: str) -> Call[wire.Project]:
-    return Call(method="GET", path=f"/projects/{_q(slug)}", read=reading(wire.Project))
+    return Call(method="GET", path=f"/projects/{quoted(slug)}", read=reading(wire.Project))
 
 
 def create_project(request: wire.ProjectRequest) -> Call[wire.Project]:
-    return _create("/projects", request, wire.Project)
+    return create("/projects", request, wire.Project)
 
 
 def delete_project(slug: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/projects/{_q(slug)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/projects/{quoted(slug)}", read=read_nothing)
 
 
 def put_manifest(slug: str, text: str) -> Call[None]:
     """Replaces the project's moorage.yaml."""
-    return _put(f"/projects/{_q(slug)}/manifest", text.encode(), "text/plain; charset=utf-8")
+    return put(f"/projects/{quoted(slug)}/manifest", text.encode(), "text/plain; charset=utf-8")
 
 
 def put_files(slug: str, tar: bytes) -> Call[None]:
     """Replaces the project's files by those of a tar archive."""
-    return _put(f"/projects/{_q(slug)}/files", tar, "application/x-tar")
+    return put(f"/projects/{quoted(slug)}/files", tar, "application/x-tar")
 
 
 def project_files(slug: str) -> Call[bytes]:
     """The project's files as a tar archive; nothing when it has none."""
-    return Call(method="GET", path=f"/projects/{_q(slug)}/files", read=read_bytes)
+    return Call(method="GET", path=f"/projects/{quoted(slug)}/files", read=read_bytes)
 
 
 def start_build(slug: str) -> Call[wire.Build]:
-    return Call(method="POST", path=f"/projects/{_q(slug)}/builds", key=new_key(), read=reading(wire.Build))
+    return Call(method="POST", path=f"/projects/{quoted(slug)}/builds", key=new_key(), read=reading(wire.Build))
 
 
 def builds(slug: str) -> Call[list[wire.Build]]:
-    return Call(method="GET", path=f"/projects/{_q(slug)}/builds", read=reading(list[wire.Build]))
+    return Call(method="GET", path=f"/projects/{quoted(slug)}/builds", read=reading(list[wire.Build]))
 
 
 def build(build_id: str) -> Call[wire.Build]:
-    return Call(method="GET", path=f"/builds/{_q(build_id)}", read=reading(wire.Build))
+    return Call(method="GET", path=f"/builds/{quoted(build_id)}", read=reading(wire.Build))
 
 
 def cancel_build(build_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/builds/{_q(build_id)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/builds/{quoted(build_id)}", read=read_nothing)
 
 
 def build_log(build_id: str, offset: int = 0) -> Call[bytes]:
     """The log's bytes from `offset` on; the next offset is `offset` plus their number."""
-    return Call(method="GET", path=f"/builds/{_q(build_id)}/log", params=_params(offset=offset), read=read_bytes)
+    return Call(method="GET", path=f"/builds/{quoted(build_id)}/log", params=query(offset=offset), read=read_bytes)
 
 
 def set_member(slug: str, user: str, role: str) -> Call[None]:
-    path = f"/projects/{_q(slug)}/members/{_q(user)}"
-    return _write(path, {"role": role})
+    path = f"/projects/{quoted(slug)}/members/{quoted(user)}"
+    return write(path, {"role": role})
 
 
 def remove_member(slug: str, user: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/projects/{_q(slug)}/members/{_q(user)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/projects/{quoted(slug)}/members/{quoted(user)}", read=read_nothing)
 
 
 def project_secrets(slug: str) -> Call[list[wire.Secret]]:
-    return Call(method="GET", path=f"/projects/{_q(slug)}/secrets", read=reading(list[wire.Secret]))
+    return Call(method="GET", path=f"/projects/{quoted(slug)}/secrets", read=reading(list[wire.Secret]))
 
 
 def set_project_secret(slug: str, name: str, value: str) -> Call[None]:
-    path = f"/projects/{_q(slug)}/secrets/{_q(name)}"
-    return _write(path, wire.SecretRequest(value=value))
+    path = f"/projects/{quoted(slug)}/secrets/{quoted(name)}"
+    return write(path, wire.SecretRequest(value=value))
 
 
 def remove_project_secret(slug: str, name: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/projects/{_q(slug)}/secrets/{_q(name)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/projects/{quoted(slug)}/secrets/{quoted(name)}", read=read_nothing)
 
 
 # --- notebooks ------------------------------------------------------------------------------------------------------
@@ -153,32 +135,32 @@ def remove_project_secret(slug: str, name: str) -> Call[None]:
 
 def start_notebook(slug: str, size: wire.Size) -> Call[None]:
     """Asks the hub, through the service, to start the caller's server in a project. Needs a hub credential."""
-    path = f"/projects/{_q(slug)}/notebook"
+    path = f"/projects/{quoted(slug)}/notebook"
     return Call(method="POST", path=path, content=json_body(size), content_type=JSON, key=new_key(), read=read_nothing)
 
 
 def notebooks(*, ended: bool = False) -> Call[list[wire.Notebook]]:
     """Mine, newest first; those that have ended only with `ended`."""
-    return Call(method="GET", path="/notebooks", params=_ended(ended), read=reading(list[wire.Notebook]))
+    return Call(method="GET", path="/notebooks", params=ended_too(ended), read=reading(list[wire.Notebook]))
 
 
 def notebook(notebook_id: str) -> Call[wire.Notebook]:
-    return Call(method="GET", path=f"/notebooks/{_q(notebook_id)}", read=reading(wire.Notebook))
+    return Call(method="GET", path=f"/notebooks/{quoted(notebook_id)}", read=reading(wire.Notebook))
 
 
 def stop_notebook(notebook_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/notebooks/{_q(notebook_id)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/notebooks/{quoted(notebook_id)}", read=read_nothing)
 
 
 def admit_notebook(request: wire.NotebookRequest, key: str | None = None) -> Call[wire.NotebookAdmission]:
     """For the hub's spawner. `key` stays the same over the attempts of one start."""
-    return _create("/notebooks", request, wire.NotebookAdmission, key)
+    return create("/notebooks", request, wire.NotebookAdmission, key)
 
 
 def observe_notebook(notebook_id: str, observation: wire.NotebookObservation) -> Call[None]:
     """For the hub's spawner: a hint, so it may be sent again."""
     return Call(
-        method="POST", path=f"/notebooks/{_q(notebook_id)}/observations", content=json_body(observation),
+        method="POST", path=f"/notebooks/{quoted(notebook_id)}/observations", content=json_body(observation),
         content_type=JSON, key=new_key(), read=read_nothing,
     )  # fmt: skip
 
@@ -195,42 +177,42 @@ def forget_notebook(forgotten: wire.NotebookForgotten) -> Call[None]:
 
 
 def cluster_options(project: str | None = None) -> Call[wire.ClusterOptions]:
-    params = _params(project=project)
+    params = query(project=project)
     return Call(method="GET", path="/clusters/options", params=params, read=reading(wire.ClusterOptions))
 
 
 def clusters(project: str | None = None, *, ended: bool = False) -> Call[list[wire.Cluster]]:
     """Mine, newest first; those that have ended only with `ended`."""
-    params = {**_params(project=project), **_ended(ended)}
+    params = {**query(project=project), **ended_too(ended)}
     return Call(method="GET", path="/clusters", params=params, read=reading(list[wire.Cluster]))
 
 
 def create_cluster(request: wire.ClusterRequest, key: str | None = None) -> Call[wire.Cluster]:
-    return _create("/clusters", request, wire.Cluster, key)
+    return create("/clusters", request, wire.Cluster, key)
 
 
 def cluster(cluster_id: str) -> Call[wire.Cluster]:
-    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}", read=reading(wire.Cluster))
+    return Call(method="GET", path=f"/clusters/{quoted(cluster_id)}", read=reading(wire.Cluster))
 
 
 def stop_cluster(cluster_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/clusters/{_q(cluster_id)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/clusters/{quoted(cluster_id)}", read=read_nothing)
 
 
 def change_cluster(cluster_id: str, change: wire.ClusterChange) -> Call[wire.Cluster]:
     """When it ends by itself. It sets values, so it may be sent again."""
     return Call(
-        method="PATCH", path=f"/clusters/{_q(cluster_id)}", content=json_body(change), content_type=JSON, key=new_key(),
+        method="PATCH", path=f"/clusters/{quoted(cluster_id)}", content=json_body(change), content_type=JSON, key=new_key(),
         read=reading(wire.Cluster),
     )  # fmt: skip
 
 
 def attach_cluster(cluster_id: str) -> Call[wire.Attach]:
-    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}/attach", read=reading(wire.Attach))
+    return Call(method="GET", path=f"/clusters/{quoted(cluster_id)}/attach", read=reading(wire.Attach))
 
 
 def cluster_log(cluster_id: str) -> Call[str]:
-    return Call(method="GET", path=f"/clusters/{_q(cluster_id)}/log", read=read_text)
+    return Call(method="GET", path=f"/clusters/{quoted(cluster_id)}/log", read=read_text)
 
 
 def report(report: wire.AgentReport) -> Call[wire.AgentOrders]:
@@ -245,73 +227,73 @@ def report(report: wire.AgentReport) -> Call[wire.AgentOrders]:
 
 
 def promote(request: wire.PromoteRequest) -> Call[wire.Job]:
-    return _create("/jobs", request, wire.Job)
+    return create("/jobs", request, wire.Job)
 
 
 def inspect_job(request: wire.PromoteRequest) -> Call[wire.Inspection]:
     """What promoting this would make; nothing is made."""
-    return _create("/jobs/inspect", request, wire.Inspection)
+    return create("/jobs/inspect", request, wire.Inspection)
 
 
 def jobs(project: str | None = None) -> Call[list[wire.Job]]:
-    return Call(method="GET", path="/jobs", params=_params(project=project), read=reading(list[wire.Job]))
+    return Call(method="GET", path="/jobs", params=query(project=project), read=reading(list[wire.Job]))
 
 
 def job(job_id: str) -> Call[wire.Job]:
-    return Call(method="GET", path=f"/jobs/{_q(job_id)}", read=reading(wire.Job))
+    return Call(method="GET", path=f"/jobs/{quoted(job_id)}", read=reading(wire.Job))
 
 
 def delete_job(job_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/jobs/{_q(job_id)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/jobs/{quoted(job_id)}", read=read_nothing)
 
 
 def set_schedule(job_id: str, schedule: wire.Schedule) -> Call[None]:
-    path = f"/jobs/{_q(job_id)}/schedule"
-    return _write(path, schedule)
+    path = f"/jobs/{quoted(job_id)}/schedule"
+    return write(path, schedule)
 
 
 def remove_schedule(job_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/jobs/{_q(job_id)}/schedule", read=read_nothing)
+    return Call(method="DELETE", path=f"/jobs/{quoted(job_id)}/schedule", read=read_nothing)
 
 
 def preview_schedule(schedule: wire.Schedule) -> Call[wire.SchedulePreview]:
-    return _create("/schedules/preview", schedule, wire.SchedulePreview)
+    return create("/schedules/preview", schedule, wire.SchedulePreview)
 
 
 def start_run(job_id: str, request: wire.RunRequest) -> Call[wire.Run]:
-    path = f"/jobs/{_q(job_id)}/runs"
-    return _create(path, request, wire.Run)
+    path = f"/jobs/{quoted(job_id)}/runs"
+    return create(path, request, wire.Run)
 
 
 def job_runs(job_id: str) -> Call[list[wire.Run]]:
-    return Call(method="GET", path=f"/jobs/{_q(job_id)}/runs", read=reading(list[wire.Run]))
+    return Call(method="GET", path=f"/jobs/{quoted(job_id)}/runs", read=reading(list[wire.Run]))
 
 
 def runs(project: str | None = None) -> Call[list[wire.Run]]:
-    return Call(method="GET", path="/runs", params=_params(project=project), read=reading(list[wire.Run]))
+    return Call(method="GET", path="/runs", params=query(project=project), read=reading(list[wire.Run]))
 
 
 def run(run_id: str) -> Call[wire.Run]:
-    return Call(method="GET", path=f"/runs/{_q(run_id)}", read=reading(wire.Run))
+    return Call(method="GET", path=f"/runs/{quoted(run_id)}", read=reading(wire.Run))
 
 
 def cancel_run(run_id: str) -> Call[None]:
-    return Call(method="DELETE", path=f"/runs/{_q(run_id)}", read=read_nothing)
+    return Call(method="DELETE", path=f"/runs/{quoted(run_id)}", read=read_nothing)
 
 
 def run_output(run_id: str, name: str) -> Call[bytes]:
-    return Call(method="GET", path=f"/runs/{_q(run_id)}/outputs/{quote(name)}", read=read_bytes)
+    return Call(method="GET", path=f"/runs/{quoted(run_id)}/outputs/{quote(name)}", read=read_bytes)
 
 
 def put_run_output(run_id: str, name: str, content: bytes) -> Call[None]:
     """For a run's runner, with the run's own token."""
-    path = f"/runs/{_q(run_id)}/outputs/{quote(name)}"
+    path = f"/runs/{quoted(run_id)}/outputs/{quote(name)}"
     return Call(method="PUT", path=path, content=content, content_type="application/octet-stream", read=read_nothing)
 
 
 def report_run(run_id: str, progress: wire.RunProgress) -> Call[None]:
     """For a run's runner. An older or repeated `sequence` is ignored, so it may be sent again."""
-    path = f"/runs/{_q(run_id)}/progress"
+    path = f"/runs/{quoted(run_id)}/progress"
     return Call(
         method="POST", path=path, content=json_body(progress), content_type=JSON, key=f"{run_id}-{progress.sequence}",
         read=read_nothing,
@@ -320,7 +302,7 @@ def report_run(run_id: str, progress: wire.RunProgress) -> Call[None]:
 
 def run_log(run_id: str, offset: int = 0) -> Call[bytes]:
     """Some of the log's bytes from `offset` on; the next offset is `offset` plus their number. None: that is all so far."""
-    return Call(method="GET", path=f"/runs/{_q(run_id)}/log", params=_params(offset=offset), read=read_bytes)
+    return Call(method="GET", path=f"/runs/{quoted(run_id)}/log", params=query(offset=offset), read=read_bytes)
 
 
 # --- workloads and administration -----------------------------------------------------------------------------------
@@ -328,15 +310,15 @@ def run_log(run_id: str, offset: int = 0) -> Call[bytes]:
 
 def workloads(*, ended: bool = False) -> Call[list[wire.Workload]]:
     """Mine, newest first; those that have ended only with `ended`."""
-    return Call(method="GET", path="/workloads", params=_ended(ended), read=reading(list[wire.Workload]))
+    return Call(method="GET", path="/workloads", params=ended_too(ended), read=reading(list[wire.Workload]))
 
 
 def workload_events(workload_id: str) -> Call[list[wire.Event]]:
-    return Call(method="GET", path=f"/workloads/{_q(workload_id)}/events", read=reading(list[wire.Event]))
+    return Call(method="GET", path=f"/workloads/{quoted(workload_id)}/events", read=reading(list[wire.Event]))
 
 
 def stop_workload(workload_id: str, why: str | None = None) -> Call[None]:
-    return Call(method="DELETE", path=f"/workloads/{_q(workload_id)}", params=_params(why=why), read=read_nothing)
+    return Call(method="DELETE", path=f"/workloads/{quoted(workload_id)}", params=query(why=why), read=read_nothing)
 
 
 def limits() -> Call[list[wire.Limit]]:
@@ -344,16 +326,16 @@ def limits() -> Call[list[wire.Limit]]:
 
 
 def create_limit(request: wire.LimitRequest) -> Call[wire.Limit]:
-    return _create("/limits", request, wire.Limit)
+    return create("/limits", request, wire.Limit)
 
 
 def set_limit(limit_id: str, request: wire.LimitRequest) -> Call[wire.Limit]:
-    path = f"/limits/{_q(limit_id)}"
+    path = f"/limits/{quoted(limit_id)}"
     return Call(method="PUT", path=path, content=json_body(request), content_type=JSON, read=reading(wire.Limit))
 
 
 def remove_limit(limit_id: str, why: str | None = None) -> Call[None]:
-    return Call(method="DELETE", path=f"/limits/{_q(limit_id)}", params=_params(why=why), read=read_nothing)
+    return Call(method="DELETE", path=f"/limits/{quoted(limit_id)}", params=query(why=why), read=read_nothing)
 
 
 def health() -> Call[wire.Health]:
@@ -366,7 +348,7 @@ def usage() -> Call[wire.Usage]:
 
 def use(resource: str = "cpu", by: str = "user", days: int = 7, timezone: str = "UTC") -> Call[wire.Use]:
     """What everybody held over time, by user, project or kind."""
-    params = _params(resource=resource, by=by, days=days, timezone=timezone)
+    params = query(resource=resource, by=by, days=days, timezone=timezone)
     return Call(method="GET", path="/use", params=params, read=reading(wire.Use))
 
 
@@ -381,7 +363,7 @@ def users() -> Call[list[wire.User]]:
 
 def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
     """`changes` holds the fields to change: uid, active, why. It sets values, so it may be sent again."""
-    path = f"/users/{_q(name)}"
+    path = f"/users/{quoted(name)}"
     return Call(
         method="PATCH", path=path, content=json_body(changes), content_type=JSON, key=new_key(), read=reading(wire.User)
     )
@@ -389,7 +371,7 @@ def change_user(name: str, changes: dict[str, Any]) -> Call[wire.User]:
 
 def sign_out(name: str, why: str | None = None) -> Call[None]:
     """Ends all of a user's sessions; one that is out already is no error."""
-    path = f"/users/{_q(name)}/sign-out"
+    path = f"/users/{quoted(name)}/sign-out"
     return Call(
         method="POST", path=path, content=json_body({"why": why}), content_type=JSON, key=new_key(), read=read_nothing
     )
@@ -400,5 +382,5 @@ def audit(
     older_than: int | None = None,
 ) -> Call[list[wire.AuditEntry]]:  # fmt: skip
     """Who changed what, newest first. `action`: one, or all of a kind ("limit"); `target`: a part of it; `older_than`: an id."""
-    params = _params(most=most, actor=actor, action=action, target=target, older_than=older_than)
+    params = query(most=most, actor=actor, action=action, target=target, older_than=older_than)
     return Call(method="GET", path="/audit", params=params, read=reading(list[wire.AuditEntry]))
