@@ -74,7 +74,7 @@ def pod(tmp_path: Path) -> Iterator[Pod]:
     made = Pod(tmp_path / "home", tmp_path / "env", tmp_path / "run", f"http://127.0.0.1:{server.server_address[1]}")
     for folder in (made.home, made.environment, made.scratch):
         folder.mkdir()
-    (made.environment / "moorage-environment.json").write_text('{"python": "3.12.4", "packages": {}}')
+    (made.environment / "pyvenv.cfg").write_text("version_info = 3.12.4\n")
     try:
         yield made
     finally:

@@ -65,8 +65,14 @@ def make_environment(folder: Path) -> None:
     }  # fmt: skip
     (folder / "moorage-environment.json").write_text(json.dumps(record))
     (folder / "moorage-lock.txt").write_text("")
+    (folder / "pyvenv.cfg").write_text("version_info = 3.11.2\n")
     (folder / "bin" / "runner").write_text(RUNNER)
     for path in (folder, folder / "bin", folder / "bin" / "python", folder / "bin" / "runner"):
         path.chmod(0o755)
-    for path in (folder / "bin" / "agent.py", folder / "moorage-environment.json", folder / "moorage-lock.txt"):
+    for path in (
+        folder / "bin" / "agent.py",
+        folder / "moorage-environment.json",
+        folder / "moorage-lock.txt",
+        folder / "pyvenv.cfg",
+    ):
         path.chmod(0o644)

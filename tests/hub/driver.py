@@ -74,7 +74,7 @@ class RunningHub:
         version = subprocess.run(
             [server_python, "--version"], capture_output=True, text=True, check=True
         ).stdout.split()[1]
-        (environment / "moorage-environment.json").write_text(json.dumps({"python": version, "packages": {}}))
+        (environment / "pyvenv.cfg").write_text(f"version_info = {version}\n")
         for path, mode in ((environment, 0o755), (environment / "bin", 0o755), (program, 0o755)):
             path.chmod(mode)
         return NotebookAdmission(

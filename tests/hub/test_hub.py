@@ -122,8 +122,8 @@ def test_what_a_user_installs_for_themselves_does_not_reach_the_server(hub: Runn
     """As `pip install --user tornado==...` leaves it, and whatever else Python would pick up from a home."""
     token = hub.portal_token()
     assert hub.service.admission is not None
-    described = Path(hub.service.admission.environment_path) / "moorage-environment.json"
-    minor = ".".join(described.read_text().split('"')[3].split(".")[:2])
+    described = Path(hub.service.admission.environment_path) / "pyvenv.cfg"
+    minor = ".".join(described.read_text().split()[-1].split(".")[:2])
     for place in (
         f".local/lib/python{minor}/site-packages",
         f".moorage/starter/lib/python{minor}/site-packages",

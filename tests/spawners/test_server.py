@@ -17,7 +17,7 @@ ADDRESSES = server.Addresses(api="http://127.0.0.1:1/services/moorage", public="
 def admission(tmp_path: Path) -> NotebookAdmission:
     environment = tmp_path / "environments" / "abc"
     environment.mkdir(parents=True)
-    (environment / "moorage-environment.json").write_text('{"python": "3.12.4", "packages": {}}')
+    (environment / "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.12.4\n")
     return NotebookAdmission(
         workload_id="nb-1", generation=3, token="token", project="starter", environment="abc",
         environment_path=str(environment), project_files=None, home="/homes/us-1", uid=None, gid=None,

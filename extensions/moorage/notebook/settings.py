@@ -37,9 +37,10 @@ class Notebook:
 
 
 def python_of(environment: Path) -> str:
-    """The version in the paths of an environment's Python, such as 3.12."""
-    described = json.loads((environment / "moorage-environment.json").read_text())
-    return ".".join(str(described["python"]).split(".")[:2])
+    """The version in the paths of an environment's Python, such as 3.12. Raises OSError, and KeyError when it is not said."""
+    lines = (line.partition("=") for line in (environment / "pyvenv.cfg").read_text().splitlines())
+    told = {name.strip(): value.strip() for name, _, value in lines}
+    return ".".join(told["version_info"].split(".")[:2])
 
 
 def shell() -> str:
