@@ -140,7 +140,7 @@ def test_a_home_that_cant_be_written_is_told_and_the_server_starts_all_the_same(
 
 def test_an_environment_that_is_not_there_is_said(pod: Pod) -> None:
     (pod.home / "tide").mkdir()
-    (pod.environment / "moorage-environment.json").unlink()
+    (pod.environment / "pyvenv.cfg").unlink()
     done = pod.start()
     assert done.returncode == 1
     assert "its environment can't be read" in done.stderr.strip().splitlines()[-1]

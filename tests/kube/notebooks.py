@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import json
 import platform
 import tarfile
 from dataclasses import replace
@@ -37,10 +36,6 @@ def environment_image(node: Node, notebook: str, folder: Path) -> str:
         link = tarfile.TarInfo(f"opt/moorage/environments/{ENVIRONMENT}")
         link.type, link.linkname = tarfile.SYMTYPE, "/opt/moorage/server"
         tar.addfile(link)
-        described = json.dumps({"python": "3.11.2", "packages": {}}).encode()
-        file = tarfile.TarInfo("opt/moorage/server/moorage-environment.json")
-        file.size, file.mode = len(described), 0o644
-        tar.addfile(file, io.BytesIO(described))
     packed = gzip.compress(content.getvalue(), mtime=0)
     path = folder / "layer.tar.gz"
     path.write_bytes(packed)
