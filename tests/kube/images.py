@@ -7,6 +7,7 @@ pulled the other. So `pause` is imported and pinned, and everything else is pull
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from tests.kube.errors import MissingPart
 from tests.kube.place import BASE_IMAGE, PAUSE_IMAGE, Place
 from tests.kube.programs import Programs
 
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 INCLUDED = ("ca-certificates", "git", "python3", "tini")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 COPY = ("skopeo", "--insecure-policy", "copy", "--quiet")  # by no policy of the machine about who may sign images
@@ -43,8 +45,8 @@ def base_layout(place: Place) -> Path:
 
     Made by mmdebstrap from the package sources that this machine uses itself. Raises MissingPart where that is no Debian.
     """
-    suite, sources = _release(), _package_sources()
-    key = digest([suite, *INCLUDED, *sources, MAKER])
+    suite, sources, trusted = _release(), _package_sources(), authorities()
+    key = digest([suite, *INCLUDED, *sources, *([] if trusted is None else [trusted]), MAKER])
 
     def make(folder: Path) -> None:
         layer, archive = folder / "layer.tar", folder / "image.tar"
@@ -58,6 +60,8 @@ def base_layout(place: Place) -> Path:
             f"--include={','.join(INCLUDED)}",
         ]
         options = [part for option in _fetching_options() for part in ("--aptopt", option)]
+        if trusted is not None:
+            options.append(f"--customize-hook=upload {trusted} {AUTHORITIES}")
         run([*argv, *options, suite, layer, *sources])
         _write_archive(archive, layer, BASE_IMAGE, {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": ["/bin/bash"]})
         run([*COPY, f"docker-archive:{archive}", f"oci:{folder}/layout:base"])
@@ -70,6 +74,12 @@ def base_layout(place: Place) -> Path:
 def push(layout: Path, image: str, name: str) -> None:
     """Copies an image of an OCI layout to a registry of this machine, as `name`."""
     run([*COPY, "--dest-tls-verify=false", f"oci:{layout}:{image}", f"docker://{name}"])
+
+
+def authorities() -> Path | None:
+    """By whom this machine knows package indexes, where it has been told of somebody special; in the base it lies at AUTHORITIES."""
+    path = Path(os.environ.get("SSL_CERT_FILE") or os.environ.get("NODE_EXTRA_CA_CERTS") or "/nowhere")
+    return path if path.is_file() else None
 
 
 def _release() -> str:

@@ -14,6 +14,7 @@ import httpx
 
 from moorage_spawners.readiness import free_port
 from tests.kube.commands import run
+from tests.kube.images import AUTHORITIES, authorities
 from tests.kube.namespace import RESTRICTED
 from tests.kube.node import Node
 from tests.kube.place import ADDRESS, MARK
@@ -135,19 +136,24 @@ class Release:
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 
+        trusted = authorities()
         names = {"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}  # its name server is no pod
         return {
             "publicUrl": self.url,
             "hub": {"image": image("control"), "resources": LITTLE},
             "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
-            "singleuser": {"image": image("notebook"), "networkPolicy": {"egress": [names]}},
+            "singleuser": {
+                "image": image("notebook"),
+                "networkPolicy": {"egress": [names]},
+                "extraEnv": {} if trusted is None else {"SSL_CERT_FILE": AUTHORITIES},
+            },
             "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
             "builds": {
                 "cpu": 0.2,
                 "memory": "2Gi",
                 "disk": "4Gi",
-                "caCertificates": _authorities(),
+                "caCertificates": "" if trusted is None else trusted.read_text(),
                 "egress": [names],
             },
             "prePuller": {"hook": {"enabled": False}, "continuous": {"enabled": False}},
@@ -156,12 +162,6 @@ class Release:
 
 def new_release(node: Node) -> Release:
     return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
-
-
-def _authorities() -> str:
-    """By whom this machine knows the package index, where it has been told of somebody special."""
-    path = os.environ.get("SSL_CERT_FILE") or os.environ.get("NODE_EXTRA_CA_CERTS") or ""
-    return Path(path).read_text() if Path(path).is_file() else ""
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
