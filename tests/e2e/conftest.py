@@ -54,13 +54,19 @@ def page(browser: Browser) -> Page:
 
 
 @pytest.fixture(scope="module")
-def picture(page: Page) -> Picture:
+def told_of() -> str:
+    """What the names of pictures begin with, for a story that is told elsewhere, too."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def picture(page: Page, told_of: str) -> Picture:
     """Takes a screenshot under a name, of the part of the page where `at` is: picture("2-ready", widget)."""
     SCREENSHOTS.mkdir(exist_ok=True)
 
     def take(name: str, at: Locator | None = None) -> None:
         if at is not None:
             at.scroll_into_view_if_needed()
-        page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        page.screenshot(path=SCREENSHOTS / f"{told_of}{name}.png")
 
     return take

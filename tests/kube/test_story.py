@@ -5,13 +5,12 @@ Its first steps are those of one machine, the same code.
 
 # ruff: noqa: F401, F811
 import json
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, Locator, Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from tests.e2e import test_story as story
-from tests.e2e.conftest import browser, page  # this module takes fixtures of the story for its own
+from tests.e2e.conftest import browser, page, picture  # this module takes fixtures of the story for its own
 from tests.e2e.lab import Lab
 from tests.e2e.portal import Picture, Portal
 from tests.e2e.test_story import lab, portal, user
@@ -19,7 +18,6 @@ from tests.kube.release import PARTS, Release
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(2400)
-SCREENSHOTS = Path(__file__).parents[1] / "e2e" / "screenshots"
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +26,8 @@ def link(release: Release) -> str:
 
 
 @pytest.fixture(scope="module")
-def picture(page: Page) -> Picture:
-    SCREENSHOTS.mkdir(exist_ok=True)
-
-    def take(name: str, at: Locator | None = None) -> None:
-        if at is not None:
-            at.scroll_into_view_if_needed()
-        page.screenshot(path=SCREENSHOTS / f"kubernetes-{name}.png")
-
-    return take
+def told_of() -> str:
+    return "kubernetes-"
 
 
 # Of the story on one machine the steps that a cluster is for so far, in their order.
