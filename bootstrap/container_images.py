@@ -23,6 +23,7 @@ NAMES = {
     "proxy": None,
 }  # image -> the environment that it holds
 SOURCES = ROOT / "images" / "containers"
+UNSEALED, UNSEALED_TRIES = "sealing memfd copy", 2
 BASE = "docker.io/library/debian:bookworm-slim"
 
 
@@ -66,6 +67,8 @@ def _fill_with_proxy(context: Path, script: Path) -> None:
     modules = next(parent for parent in script.parents if parent.name == "node_modules")
     shutil.copytree(modules, context / "node" / "node_modules", symlinks=True)
     _link((modules.parent / "bin" / "node").resolve(), context / "node" / "bin" / "node")
+    program = context / "node" / "bin" / "configurable-http-proxy"
+    program.symlink_to("../node_modules/configurable-http-proxy/bin/configurable-http-proxy")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -103,8 +106,20 @@ def _build(places: Places, name: str, base: str, context: Path, layout: Path) ->
             "-v", f"{lent}:/lent:ro", "-v", f"{places.cache / 'uv'}:/cache:rw", "--build-arg", f"BASE={base}", "--target", name,
             "-f", context / "Containerfile", "-t", tag, context,
         ]  # fmt: skip
-        run(argv, f"Building the image {name}")
+        _run_buildah(argv, f"Building the image {name}")
     run(["buildah", "push", "--quiet", tag, f"oci:{layout}:{name}"], f"Writing the image {name}")
+
+
+def _run_buildah(argv: list[str | Path], what: str) -> None:
+    """Again, when it could not seal the copy of itself by which it enters a container: that passes."""
+    for _ in range(UNSEALED_TRIES):
+        try:
+            run(argv, what)
+            return
+        except SetupError as error:
+            if UNSEALED not in str(error):
+                raise
+    run(argv, what)
 
 
 def _lend(folder: Path, places: Places) -> Path:
