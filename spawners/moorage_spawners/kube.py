@@ -5,6 +5,7 @@ that was restarted finds its pods by their names, which it wrote down before it 
 """
 
 import asyncio
+import contextlib
 import math
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,10 @@ HOPELESS = frozenset({"image.missing", "image.denied", "image.invalid", "image.u
 PULLING = "image.pulling"
 
 
+class NoRightError(Unanswered):
+    """The hub has no rights in the namespace, as when it was removed."""
+
+
 class ProjectKubeSpawner(ProjectSpawner, Placement):
     """Makes the pod of what was admitted, and acts in the namespaces of notebooks only."""
 
@@ -48,6 +53,9 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
     home = Unicode("/home/jovyan", help="Where a pod has its user's home.").tag(config=True)
     retry_s = Float(1.0, help="Between two tries to make a pod, in seconds.").tag(config=True)
     hopeless_s = Float(15.0, help="How long an image that can't be had is waited for, in seconds.").tag(config=True)
+    end_within_s = Float(60.0, help="How long the end of a pod is waited for beyond its grace, in seconds.").tag(
+        config=True
+    )
     api = Instance(ApiClient, allow_none=True, help="The cluster's API; the one that all share if none is given.")
 
     FAILURES = (*ProjectSpawner.FAILURES, Unanswered)
@@ -216,18 +224,31 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
 
     async def stop(self, now: bool = False) -> None:
         """Returns when nothing of the pod runs. What ended by itself is not called stopped. Raises Unanswered, and ended nothing then."""
-        pod = await self._pod() if self._pod_name else None
+        try:
+            pod = await self._pod() if self._pod_name else None
+        except (
+            NoRightError
+        ):  # its namespace is gone, or not ours any more: the service, which sees that, ends what is left
+            await self._observed("gone", "Stopped.")
+            return
+        except Unanswered:
+            await self._observed("gone", "Stopped.")  # the service ends it when it can
+            raise
         seen = None if pod is None else observe(pod, now_utc())
         if pod is None or (seen is not None and seen.gone):
             return
+        await self._observed("gone", "Stopped.")
         api, grace_s = await self._client(), 1 if now else math.ceil(self.stop_grace_s)
         standing: Standing | None = None
         async with PodView(api, self._namespace, self._pod_name) as view:
             calls = PodCalls(api, view.pods, self._pod_settings())
             await calls.stop(self._workload_id, self._namespace, generation=self._generation, grace_s=grace_s)
-            while standing is None or standing.state != "ended":
-                standing = await view.news(standing)
-        await self._observed("gone", "Stopped.")
+            with contextlib.suppress(
+                TimeoutError
+            ):  # its machine is silent: the service goes on waiting, and holds what it holds
+                async with asyncio.timeout(grace_s + self.end_within_s):
+                    while standing is None or standing.state != "ended":
+                        standing = await view.news(standing)
 
     async def _pod(self) -> Object | None:
         """As it is now; None when it is not there. Raises Unanswered."""
@@ -235,6 +256,8 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         status, found = await send(await self._client(), "GET", path, None, within_s=WITHIN_S)
         if status == 404:
             return None
+        if status == 403:
+            raise NoRightError(f"The cluster does not let the hub look at {path}.")
         if status != 200:
             raise Unanswered(f"The API server answered {path} with {status}: {found.get('message')!s:.200}")
         return found

@@ -47,6 +47,7 @@ class FakeKubernetes:
     refusals: list[tuple[int, str, str]] = field(
         default_factory=list
     )  # status, reason, message of the next that is made
+    closed: set[str] = field(default_factory=set)  # namespaces that nobody may look into
     forbidden: str = ""  # why anything but a pod may not be made
     events: "FakeKubernetes | None" = None  # of the same cluster
     lost_answers: int = 0  # so many are made, and their answers never come
@@ -181,6 +182,8 @@ class FakeKubernetes:
         self.requests.append(f"watch {request.query['resourceVersion']}" if watching else "list")
         if self.silent:
             await asyncio.sleep(3600)
+        if request.match_info.get("namespace") in self.closed:
+            return _refusal(403, "Forbidden", "pods is forbidden")
         if self.failing is not None:
             headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
             return web.json_response({"kind": "Status", "message": "no"}, status=self.failing, headers=headers)

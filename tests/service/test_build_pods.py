@@ -60,10 +60,11 @@ def test_they_pass_restricted_hold_no_token_and_write_in_scratch_alone(
     assert spec["automountServiceAccountToken"] is False
     assert spec["activeDeadlineSeconds"] == 60
     assert (spec["nodeSelector"]["pool"], spec["tolerations"][0]["key"]) == ("builds", "builds")
-    for each in containers(pods[name]).values():
+    for step, each in containers(pods[name]).items():
         assert each["securityContext"]["readOnlyRootFilesystem"] is True
         assert each["resources"]["limits"] == {"memory": "8Gi", "ephemeral-storage": "20Gi"}
-        assert {"name": "UV_INDEX_URL", "value": "https://index.example.org/$$(HOME)"} in each["env"]
+        index = {"name": "UV_INDEX_URL", "value": "https://index.example.org/$$(HOME)"}
+        assert (index in each["env"]) == (step != "try")  # which runs what packages bring: a password may stand there
     assert all(set(volume) & {"emptyDir", "secret"} for volume in spec["volumes"])
 
 

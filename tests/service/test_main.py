@@ -98,3 +98,9 @@ def test_a_database_of_a_newer_version_stops_the_start_with_a_sentence(state: Pa
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180)
     assert "newer version of Moorage" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_one_machine_loads_no_client_of_a_cluster() -> None:
+    code = "import moorage_service.main, sys; print([name for name in sys.modules if name.startswith('kubernetes')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True)
+    assert done.stdout.strip() == "[]"

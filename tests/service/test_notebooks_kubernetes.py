@@ -14,6 +14,7 @@ from moorage_service.admin.facts import gather
 from moorage_service.admin.invariants import held_while_alive
 from moorage_service.context import Context
 from moorage_service.notebooks import operations, reconcile
+from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, WorkloadRow
 from moorage_spawners.launch.api_thread import ApiThread
@@ -219,6 +220,41 @@ def test_a_refusal_by_the_cluster_holds_nothing_and_says_why(desk: Desk) -> None
         (workload,) = session.scalars(select(WorkloadRow.id))
     desk.until(workload, "failed")
     assert desk.admit().status_code == 201
+
+
+def test_a_service_that_does_not_act_admits_as_well(desk: Desk) -> None:
+    def refuse() -> None:
+        raise OutdatedError("another one acts")
+
+    desk.context.processes.guard = refuse
+    desk.admitted()
+
+
+def test_a_policy_that_the_settings_changed_is_brought_up_to_date(desk: Desk) -> None:
+    first = desk.admitted()["workload_id"]
+    assert "allow-world" in desk.made("NetworkPolicy")
+    assert desk.context.settings.kubernetes is not None
+    desk.context.settings.kubernetes.network_policy.non_private_ips = False
+    operations.give_up(desk.context, first, "To start it anew.")
+    reconcile.step(desk.context, first)
+    desk.admitted()
+    assert "allow-world" not in desk.made("NetworkPolicy")
+    assert "deny-all" in desk.made("NetworkPolicy")
+
+
+def test_where_an_admin_makes_namespaces_they_are_closed_by_us_and_never_shared(
+    desk: Desk, bob: Headers, settings: Settings
+) -> None:
+    assert desk.context.settings.kubernetes is not None
+    desk.context.settings.kubernetes.namespaces = ["team-a"]
+    place = desk.admitted()["pod"]
+    assert place["namespace"] == "team-a"
+    assert (desk.made("Namespace"), desk.made("RoleBinding")) == ({}, {})
+    assert {"deny-all", "allow-proxy"} <= set(desk.made("NetworkPolicy"))
+    assert desk.made("ResourceQuota")
+    body = {"user": "bob", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB}}
+    refused = desk.client.post("/api/v1/notebooks", headers=desk.spawner, json=body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "namespace_missing")
 
 
 def test_a_namespace_is_kept_though_its_owner_is_renamed(desk: Desk) -> None:

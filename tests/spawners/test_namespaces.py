@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from moorage_spawners.launch.errors import ManifestError
-from moorage_spawners.launch.namespaces import ReleaseSettings, UserNamespace, claim, contents, objects, pull_secret
+from moorage_spawners.launch.namespaces import (
+    POLICIES,
+    ReleaseSettings,
+    UserNamespace,
+    claim,
+    contents,
+    objects,
+    pull_secret,
+    unwanted,
+)
 
 USER = UserNamespace(name="moorage-ada-x", owner="us-1 (Ada)", quota={"pods": "20", "requests.cpu": "16"})
 RELEASE = ReleaseSettings(
@@ -144,7 +153,7 @@ def test_the_quota_backs_the_ledger_and_forbids_ways_around_the_proxy() -> None:
         "pods": "20", "requests.cpu": "16", "services.nodeports": "0", "services.loadbalancers": "0",
     }  # fmt: skip
     generous = replace(USER, quota={"services.loadbalancers": "9"})
-    assert objects(generous, RELEASE)[1]["spec"]["hard"]["services.loadbalancers"] == "0"
+    assert contents(generous, RELEASE)[0]["spec"]["hard"]["services.loadbalancers"] == "0"
 
 
 def test_service_and_hub_get_one_role_each_and_nobody_else_any() -> None:
@@ -165,6 +174,11 @@ def test_the_registrys_credentials_and_the_home_are_the_users_namespaces() -> No
     assert home["metadata"]["labels"]["moorage.dev/owner"] == made["metadata"]["labels"]["moorage.dev/owner"]
 
 
-def test_only_the_quota_follows_what_changes() -> None:
-    (quota,) = contents(USER)
-    assert (quota["kind"], quota["spec"]["hard"]["pods"]) == ("ResourceQuota", "20")
+def test_what_settings_change_is_brought_up_to_date_and_what_they_drop_is_named() -> None:
+    quota, bounds, *policies = contents(USER, RELEASE)
+    assert (quota["kind"], quota["spec"]["hard"]["pods"], bounds["kind"]) == ("ResourceQuota", "20", "LimitRange")
+    names = {each["metadata"]["name"] for each in policies}
+    assert names | {each["metadata"]["name"] for each in unwanted(USER, RELEASE)} == set(POLICIES)
+    closed = replace(RELEASE, world=False)
+    assert "allow-world" in {each["metadata"]["name"] for each in unwanted(USER, closed)}
+    assert len(unwanted(USER, replace(RELEASE, policies=False))) == len(POLICIES)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from moorage_spawners.launch import LaunchError
+from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pod_processes import PodProcesses
@@ -121,12 +122,32 @@ async def test_who_may_not_act_ends_nothing(scene: Scene) -> None:
 async def test_a_cluster_that_refuses_us_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moorage_spawners.launch.pod_processes.FIRST_LISTS_S", 1.0)
+    monkeypatch.setattr("moorage_spawners.launch.pod_processes.PODS_LISTS_S", 0.5)
     kubernetes = FakeKubernetes(failing=403)
     async with serving(kubernetes):
         monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
         with pytest.raises(LaunchError, match=r"403.*account and roles"):
             await asyncio.to_thread(opened, {}, lambda: None)
+
+
+async def test_one_namespace_that_cannot_be_looked_into_hinders_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage_spawners.launch.pod_processes.PODS_LISTS_S", 0.5)
+    kubernetes = FakeKubernetes(closed={"two"})
+    spaces: dict[str, str] = {"nb-2": "two"}
+    async with serving(kubernetes):
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
+        processes = await asyncio.to_thread(opened, spaces, lambda: None)
+        try:
+            scene = Scene(kubernetes, processes, spaces)
+            scene.put("nb-1")
+            await scene.until("nb-1", "running")
+            with pytest.raises(StaleViewError):
+                await scene.states("nb-2")
+            assert [seen.workload_id for seen in await asyncio.to_thread(processes.observe_all)] == ["nb-1"]
+        finally:
+            await asyncio.to_thread(processes.close)
 
 
 async def test_outside_of_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

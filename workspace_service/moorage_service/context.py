@@ -70,6 +70,12 @@ class Context:
         """Why sizes are advisory here; None where they bind."""
         return self.machine.limits_enforced() if self.pods is None else None
 
+    def forget(self, workload_id: str) -> None:
+        """What is left of a workload that is gone, and what this machine keeps about it."""
+        self.processes.forget(workload_id)
+        if self.pods is not None:
+            self.machine.forget(workload_id)
+
     @property
     def processes(self) -> Processes:
         """Where workloads run here."""

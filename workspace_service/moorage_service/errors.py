@@ -33,6 +33,7 @@ from moorage.wire import Refusal
 from moorage_service.metrics import ERRORS
 from moorage_service.store.database import FAILURES, OutcomeUnknownError
 from moorage_service.store.records import UnreadableError
+from moorage_spawners.launch.errors import StaleViewError, Unanswered
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,12 @@ def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     async def service_error(connection: HTTPConnection, error: ServiceError) -> Response:
         return await _answer(connection, error.body(), error.status, error.headers)
+
+    @app.exception_handler(StaleViewError)
+    @app.exception_handler(Unanswered)
+    async def cluster_away(connection: HTTPConnection, error: Exception) -> Response:
+        unavailable = Unavailable(f"The cluster does not answer just now. {error} Try again in a minute.")
+        return await _answer(connection, unavailable.body(), unavailable.status, unavailable.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:

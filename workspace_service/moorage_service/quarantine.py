@@ -86,7 +86,7 @@ def _end_unknown(context: Context, workload_id: str) -> None:
             cluster = session.get(ClusterRow, workload_id)
             if cluster is not None:
                 cluster.port_block, cluster.sealed = None, None
-    context.processes.forget(workload_id)
+    context.forget(workload_id)
 
 
 def unreadable(session: Session) -> Iterator[tuple[str, str]]:

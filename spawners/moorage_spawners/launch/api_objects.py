@@ -13,6 +13,7 @@ from typing import Any, Literal
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
 
+from moorage_spawners.launch.errors import Unanswered as Unanswered
 from moorage_spawners.launch.types import Object
 
 PAGE = 500  # objects in one answer
@@ -20,14 +21,6 @@ CONNECT_S = 10.0
 SLACK = 1.05  # a server that keeps a stream for longer than it was asked to is left
 GONE = 410
 LONGEST_REPLY = 300  # characters of a server's message that are kept
-
-
-class Unanswered(Exception):
-    """The API server gave no usable answer. The text is a sentence; `retry_after_s`: when it wants to be asked again."""
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class Expired(Exception):

@@ -38,3 +38,11 @@ class PodRefusedError(LaunchError):
         super().__init__(message)
         self.code = code
         self.waits = waits  # it may be taken later
+
+
+class Unanswered(Exception):
+    """The API server gave no usable answer. The text is a sentence; `retry_after_s`: when it wants to be asked again."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -16,6 +16,7 @@ from moorage_spawners.launch.names import is_dns_label, label_value
 
 HOME_CLAIM = "home"
 PULL_SECRET = "moorage-pull"  # noqa: S105 - its name
+POLICIES = ("deny-all", "allow-names", "allow-moorage", "allow-proxy", "allow-more", "allow-world")
 NAME = "moorage"  # of the quota and the limit range: one of each in a namespace
 RBAC = "rbac.authorization.k8s.io"
 PULL_TYPE = "kubernetes.io/dockerconfigjson"
@@ -73,15 +74,21 @@ def objects(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any
     """All but the Secrets. Raises ManifestError for a range that is none."""
     if not is_dns_label(user.name):
         raise ManifestError(f"{user.name!r:.80} can't name a namespace; ask namespace_name for one.")
-    policies = _policies(user, release) if release.policies else ()
     # Rights first: whoever makes the namespace has none in it before.
-    made = [_namespace(user, release), *_bindings(user, release), _quota(user), _limit_range(user), *policies]
-    return [_labelled(each, user) for each in made]
+    made = [_labelled(each, user) for each in (_namespace(user, release), *_bindings(user, release))]
+    return made + contents(user, release)
 
 
-def contents(user: UserNamespace) -> list[dict[str, Any]]:
-    """Of all this what changes as time goes by: the quota, which follows the limits."""
-    return [_labelled(_quota(user), user)]
+def contents(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any]]:
+    """Of all this what changes with limits and settings: the quota, the limit range and the policies."""
+    policies = _policies(user, release) if release.policies else ()
+    return [_labelled(each, user) for each in (_quota(user), _limit_range(user), *policies)]
+
+
+def unwanted(user: UserNamespace, release: ReleaseSettings) -> list[dict[str, Any]]:
+    """The policies that other settings would have made, by name."""
+    wanted = {each["metadata"]["name"] for each in contents(user, release) if each["kind"] == "NetworkPolicy"}
+    return [_policy(name, user, {}) for name in POLICIES if name not in wanted]
 
 
 def claim(user: UserNamespace, *, capacity: str, storage_class: str, access_modes: Sequence[str]) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from moorage_spawners.launch.api_objects import Expired, Resource, Unanswered, s
 from moorage_spawners.launch.errors import OtherGenerationError
 from moorage_spawners.launch.labels import WORKLOAD, Ownership
 from moorage_spawners.launch.names import label_value
-from moorage_spawners.launch.object_calls import WITHIN_S, keep, make, path_of, raise_refused
+from moorage_spawners.launch.object_calls import WITHIN_S, keep, make, path_of, raise_refused, remove
+from moorage_spawners.launch.observed import now_utc, observe
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pods import PodSpec, manifest, secret_manifest
 from moorage_spawners.launch.types import Object
 from moorage_spawners.launch.watch import Watcher
 
+POD = {"apiVersion": "v1", "kind": "Pod"}  # which the server leaves out in lists
 QUOTA_TRIES = 8  # many pods at once bring the counting of a quota into conflict with itself
 QUOTA_PAUSE_S = 0.1
 
@@ -83,7 +85,6 @@ class PodCalls:
     async def keep(self, objects: Sequence[Object]) -> None:
         """Makes each, or gives one that is there its present content. Raises PodRefusedError, Unanswered."""
         for each in objects:
-            self.guard()
             await keep(self._api, each)
 
     async def _bind(self, secret: Object, pod: Object) -> None:
@@ -111,10 +112,22 @@ class PodCalls:
             if status not in (200, 202, 404, 409):
                 raise_refused(status, answer)
 
+    async def clear(self, workload_id: str, namespace: str) -> None:
+        """Removes the objects of a workload's pods that have ended; what runs stays. Raises Unanswered, PodRefusedError."""
+        for pod in await self._pods(workload_id, namespace):
+            seen = observe(pod, now_utc())
+            if seen is not None and seen.gone:
+                self.guard()
+                await remove(self._api, {**POD, **pod}, grace_s=1)
+
+    async def look(self, workload_id: str, namespace: str) -> None:
+        """Takes what the server itself shows of a workload's pods into the picture. Raises Unanswered."""
+        for pod in await self._pods(workload_id, namespace):
+            self._watcher.note(pod)
+
     async def make(self, objects: Sequence[Object]) -> None:
         """Makes what a namespace holds, in order; what is there already stays as it is. Raises PodRefusedError, Unanswered."""
         for each in objects:
-            self.guard()
             await make(self._api, each)
 
     async def _pods(self, workload_id: str, namespace: str) -> tuple[Object, ...]:

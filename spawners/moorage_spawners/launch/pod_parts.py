@@ -79,7 +79,7 @@ def resources(size: Size, settings: PodSettings) -> dict[str, Any]:
         math.isfinite(size.cpu) and 0 < size.cpu * 1000 <= MOST and 0 < size.memory <= MOST and 0 <= size.gpu <= MOST
     ):
         raise ManifestError(f"The size {size} can't be used; give amounts above 0.")
-    cpu, memory, disk = f"{math.ceil(size.cpu * 1000)}m", str(size.memory), str(settings.scratch)
+    cpu, memory, disk = f"{max(1, round(size.cpu * 1000))}m", str(size.memory), str(settings.scratch)
     requests = {"cpu": cpu, "memory": memory, "ephemeral-storage": str(min(SCRATCH_REQUEST, settings.scratch))}
     limits = {"memory": memory, "ephemeral-storage": disk}
     if settings.cpu_limit == "equal":

@@ -21,7 +21,8 @@ from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.types import Object, Observation
 from moorage_spawners.launch.watch import Change, Watcher
 
-FIRST_LISTS_S = 60.0
+FIRST_LISTS_S, PODS_LISTS_S = 60.0, 10.0
+PREPARED_S = 25.0  # the hub waits 30 s
 NOT_PERMITTED = "pod.not_permitted"
 RIGHTS_S, RIGHTS_PAUSE_S = 10.0, 0.1
 SECRET = {"apiVersion": "v1", "kind": "Secret"}
@@ -76,9 +77,19 @@ class PodProcesses:
                 self._spaces.listen(self._take_namespace)
                 await _first_list(await opened.enter_async_context(self._spaces))
             await opened.enter_async_context(self._pods)
-            if self._pods.namespaces():
-                await _first_list(self._pods)
+            await self._hear_of_pods()
             self._opened = opened.pop_all()
+
+    async def _hear_of_pods(self) -> None:
+        """Of one namespace that can't be listed nothing is decided; it keeps nobody else waiting, or from starting."""
+        try:
+            await _first_list(self._pods, PODS_LISTS_S)
+        except TimeoutError as error:
+            if self._spaces is None and not any(
+                self._pods.fresh_within(FIRST_LISTS_S, each) for each in self._pods.namespaces()
+            ):
+                raise
+            log.warning("what runs in some namespaces is not known yet: %s", error)
 
     def _label(self) -> str:
         return f"{INSTALLATION}={label_value(self._managed_by)}"
@@ -104,23 +115,33 @@ class PodProcesses:
         self.thread.wait(self._opened.aclose())
         self.thread.close()
 
-    def make(self, namespace: str, objects: Sequence[Object]) -> None:
-        """Makes what a namespace holds, in order; what is there stays as it is, and is watched. Raises PodRefusedError, Unanswered."""
+    def prepare(
+        self, namespace: str, made: Sequence[Object], kept: Sequence[Object], gone: Sequence[Object] = ()
+    ) -> None:
+        """Makes what is not there of `made`, in order, brings `kept` to their present content, removes `gone`; it is watched from then on.
+
+        Raises PodRefusedError, Unanswered.
+        """
 
         async def work() -> None:
-            await _patiently(lambda: self.calls.make(objects))
+            await _patiently(lambda: self.calls.make(made))
             self._watch(namespace)
+            await _patiently(lambda: self.calls.keep(kept))
+            for each in gone:
+                await remove(self.api, each)
 
-        self.thread.wait(work())
-
-    def keep(self, objects: Sequence[Object]) -> None:
-        """Makes each, or gives one that is there its present content. Raises PodRefusedError, Unanswered."""
-        self.thread.wait(self.calls.keep(objects))
+        self.thread.wait(work(), PREPARED_S)
 
     def observe(self, workload_id: str) -> list[Observation]:
         namespace = self._namespace_of(workload_id)
 
         async def look() -> list[Observation]:
+            found = self._look(workload_id, namespace)
+            if found or namespace not in self._pods.namespaces():
+                return found
+            await self.calls.look(
+                workload_id, str(namespace)
+            )  # nothing is believed to be gone that nobody has looked for
             return self._look(workload_id, namespace)
 
         return self.thread.wait(look())
@@ -130,7 +151,11 @@ class PodProcesses:
             return self._observer.seen(workload_id)
         if namespace in self._pods.namespaces():
             return self._observer.observe(workload_id, namespace)
-        if self._spaces is None or self._spaces.fresh_within(STALE_AFTER_S):
+        if self._spaces is None:
+            raise StaleViewError(
+                f"The namespace {namespace} is not watched: it is not in `rbac.namespaces` of the chart any more."
+            )
+        if self._spaces.fresh_within(STALE_AFTER_S):
             return self._observer.seen(workload_id)  # there is no such namespace: what was in it is gone
         raise StaleViewError(
             f"The cluster was not heard of for more than {STALE_AFTER_S:.0f} s. {self._spaces.trouble or ''}"
@@ -160,6 +185,12 @@ class PodProcesses:
     def _seen_in(self, workload_id: str) -> set[str]:
         return {pod["metadata"]["namespace"] for pod in self._observer.pods(workload_id)}
 
+    def _is_there(self, namespace: str) -> bool:
+        """False for a namespace that is gone for certain."""
+        return (
+            self._spaces is None or not self._spaces.fresh_within(STALE_AFTER_S) or namespace in self._pods.namespaces()
+        )
+
     def forget(self, workload_id: str) -> None:
         """With the objects of pods that ended, and the workload's Secret."""
         known = self._namespace_of(workload_id)
@@ -168,7 +199,9 @@ class PodProcesses:
             if not all(each.gone for each in self._observer.seen(workload_id)):
                 return
             for namespace in ({known} - {None}) | self._seen_in(workload_id):
-                await self.calls.stop(workload_id, str(namespace), grace_s=1)
+                if not self._is_there(str(namespace)):
+                    continue  # and with it all that was in it
+                await self.calls.clear(workload_id, str(namespace))
                 await remove(self.api, {**SECRET, "metadata": {"namespace": namespace, "name": workload_id}})
             self._observer.forget(workload_id)
 
@@ -223,10 +256,10 @@ async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(RIGHTS_PAUSE_S)
 
 
-async def _first_list(watcher: Watcher) -> None:
+async def _first_list(watcher: Watcher, within_s: float = FIRST_LISTS_S / 2) -> None:
     """Raises TimeoutError with why there is none yet."""
     try:
-        async with asyncio.timeout(FIRST_LISTS_S / 2):
+        async with asyncio.timeout(within_s):
             await watcher.until(lambda: watcher.fresh_within(FIRST_LISTS_S) or None)
     except TimeoutError:
         raise TimeoutError(watcher.trouble or "it does not answer.") from None

@@ -57,7 +57,7 @@ def _forget(context: Context, finding: Finding) -> str | None:
     workload_id = finding.subject
     if not _ended(context, workload_id) or not all(seen.gone for seen in context.processes.observe(workload_id)):
         return None
-    context.processes.forget(workload_id)
+    context.forget(workload_id)
     return _note(context, finding, workload_id, f"{finding.what} The records of its processes are removed.")
 
 

@@ -71,7 +71,7 @@ def _remove_leftover(context: Context, run_id: str) -> None:
     if details.get(SPOOL) and not _saved_after_all(context, run_id):
         return
     launch.remove(context.settings, run_id)
-    context.processes.forget(run_id)
+    context.forget(run_id)
 
 
 def clock_time(moment: float) -> str:
@@ -137,7 +137,7 @@ def _end(context: Context, run_id: str, seen: Observation | None, problem: str |
     reach("run.concluded")
     if problem is None:
         launch.remove(context.settings, run_id)
-        context.processes.forget(run_id)
+        context.forget(run_id)
     context.wakeup.notify()
 
 

@@ -254,7 +254,7 @@ def _end_unstarted(context: Context, run_id: str) -> None:
         reason = workload.reason if workload.phase == Phase.STOPPING.value and workload.reason else None
         end_in(session, context, workload, run, Ending(Phase.CANCELLED, "run.cancelled", reason or "Cancelled."))
     launch.remove(context.settings, run_id)
-    context.processes.forget(run_id)
+    context.forget(run_id)
     context.wakeup.notify()
 
 
@@ -268,5 +268,5 @@ def _fail(context: Context, run_id: str, code: str, reason: str) -> None:
         workload, run, _ = runs.rows_of(session, run_id)
         end_in(session, context, workload, run, Ending(Phase.FAILED, code, reason))
     launch.remove(context.settings, run_id)
-    context.processes.forget(run_id)
+    context.forget(run_id)
     context.wakeup.notify()

@@ -76,6 +76,9 @@ def admit(context: Context, request: NotebookRequest) -> NotebookAdmission:
     except ServiceError as error:
         give_up(context, answer.workload_id, error.message)
         raise
+    except Exception:
+        give_up(context, answer.workload_id, "It could not be made ready; the service's log says why. Tell an admin.")
+        raise
     cards.keep(context, answer.workload_id)
     ADMITTED.labels("notebook").inc()
     context.wakeup.notify()

@@ -130,13 +130,14 @@ def _note_memory(context: Context, workload_id: str, observed: list[Observation]
         lifecycle.enter(session, workload, phase, now=context.clock(), code="notebook.out_of_memory", reason=reason)
 
 
-def _give_up(context: Context, workload_id: str, _observed: list[Observation]) -> None:
+def _give_up(context: Context, workload_id: str, observed: list[Observation]) -> None:
     """The server is dead, and so is its shim, but something that it started still runs: that must end first."""
     with context.database.begin() as session:
         workload = _live(session, workload_id)
         if workload is None:
             return
-        reason = "The notebook server and the process that watched it were killed. Start it again."
+        said = next((each.message for each in observed if each.reason is not None), None)
+        reason = said or "The notebook server and the process that watched it were killed. Start it again."
         workload.details = {**workload.details, "failure": reason}
         lifecycle.ask_to_end(session, workload, now=context.clock(), reason=reason)
     context.wakeup.notify()
@@ -170,8 +171,15 @@ def _ended(context: Context, workload_id: str, observed: list[Observation]) -> N
         lifecycle.ended(session, workload, phase, now=context.clock(), code=code, reason=reason)
         if phase is Phase.FAILED and tail:
             lifecycle.record(session, workload_id, "notebook.log", tail, now=context.clock())
+        unheard = context.pods is not None and not workload.details.get(
+            "hub_told"
+        )  # of a namespace that is gone it never hears
+        hub_name = session.get_one(UserRow, workload.owner_id).hub_name
+        slug = session.get_one(ProjectRow, workload.project_id).slug
     reach("notebook.ended")
-    context.processes.forget(workload_id)
+    context.forget(workload_id)
+    if unheard:
+        _tell_hub(context, hub_name, slug)
 
 
 def _log_tail(context: Context, observed: list[Observation]) -> str:

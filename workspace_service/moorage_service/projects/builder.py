@@ -16,7 +16,6 @@ from moorage_service.errors import ServiceError
 from moorage_service.projects import builds, manifests
 from moorage_service.projects.platforms.base import BuildPlatform, Built
 from moorage_service.projects.platforms.local import LocalBuilds
-from moorage_service.projects.platforms.pods import PodBuilds
 from moorage_service.store.tables import BuildRow, EnvironmentRow, ProjectRow
 from moorage_service.store.text import storable
 from moorage_spawners.launch.crash_points import reach
@@ -229,5 +228,7 @@ class Builder:
 def _platform_of(context: Context) -> BuildPlatform:
     """The one place where it is chosen."""
     if context.settings.platform == "kubernetes":
+        from moorage_service.projects.platforms.pods import PodBuilds  # one machine loads no client of a cluster
+
         return PodBuilds(context)
     return LocalBuilds(context.settings)

@@ -14,6 +14,7 @@ from moorage.wire import WorkloadKind
 from moorage_service.clusters.operations import platform_of
 from moorage_service.context import Context
 from moorage_service.recovery import settle
+from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
@@ -54,10 +55,15 @@ class Orphans:
             row = known.get(workload_id)
             if row is None or row.ended_at is None:
                 continue
-            if not all(seen.gone for seen in observed):
-                self._end(workload_id)
-            elif (self._context.clock() - row.ended_at).total_seconds() > TIDY_S:
-                self._tidy(workload_id, row.kind)
+            try:
+                if not all(seen.gone for seen in observed):
+                    self._end(workload_id)
+                elif (self._context.clock() - row.ended_at).total_seconds() > TIDY_S:
+                    self._tidy(workload_id, row.kind)
+            except FAILURES:
+                raise  # the store's trouble, not the workload's
+            except Exception:  # one that can't be ended keeps no other
+                log.exception("what is left of %s can't be ended", workload_id)
         settle.settle_unknown(self._context, [workload_id for workload_id in found if workload_id not in known])
 
     def _tidy(self, workload_id: str, kind: str) -> None:
@@ -65,7 +71,7 @@ class Orphans:
         if kind == WorkloadKind.CLUSTER.value:
             platform_of(self._context).clear(workload_id)
         else:
-            self._context.processes.forget(workload_id)
+            self._context.forget(workload_id)
 
     def _end(self, workload_id: str) -> None:
         if all(seen.gone for seen in self._context.processes.observe(workload_id)):

@@ -6,6 +6,7 @@ before it answers anybody, and with each look for orphans.
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
+from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.shim import files
 
 ACTOR = "moorage"  # in the audit: nobody asked for it
@@ -68,8 +70,9 @@ def settle(context: Context) -> None:
     if restored is not None:
         mark.unlink()
     for workload_id in _live(context):  # those of an earlier version, and what changed while nobody kept the cards
-        if context.processes.observe(workload_id):
-            cards.keep(context, workload_id)
+        with suppress(StaleViewError):  # of this one nobody knows just now
+            if context.processes.observe(workload_id):
+                cards.keep(context, workload_id)
 
 
 def unknown(context: Context, ids: Iterable[str]) -> list[str]:
@@ -83,7 +86,11 @@ def unknown(context: Context, ids: Iterable[str]) -> list[str]:
 def settle_unknown(context: Context, ids: Iterable[str]) -> None:
     """Does as the policy says with each of these that the store does not know."""
     for workload_id in unknown(context, ids):
-        observed = context.processes.observe(workload_id)
+        try:
+            observed = context.processes.observe(workload_id)
+        except StaleViewError as error:
+            log.warning("%s is looked at later: %s", workload_id, error)
+            continue
         match context.settings.unknown_workloads:
             case "adopt":
                 _adopt(context, workload_id, observed)
@@ -137,7 +144,7 @@ def _end(context: Context, workload_id: str, observed: list[Observation]) -> Non
             f"A {what} of {owner} ran that the store does not know: it is ended.",
         )
         return
-    context.processes.forget(workload_id)
+    context.forget(workload_id)
 
 
 def _left_alone(observed: list[Observation]) -> str | None:

@@ -22,7 +22,15 @@ from moorage_spawners.launch.errors import LaunchError
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.names import namespace_name
-from moorage_spawners.launch.namespaces import HOME_CLAIM, UserNamespace, claim, contents, objects, pull_secret
+from moorage_spawners.launch.namespaces import (
+    HOME_CLAIM,
+    UserNamespace,
+    claim,
+    contents,
+    objects,
+    pull_secret,
+    unwanted,
+)
 from moorage_spawners.launch.pod_processes import PodProcesses
 from moorage_spawners.launch.pods import ENVIRONMENTS, secret
 from moorage_spawners.launch.types import Object
@@ -38,8 +46,10 @@ class KubernetesPlatform:
 
     def arrange(self, session: Session, admitted: Admitted) -> Arrangement:
         workload, user, project = admitted.workload, admitted.user, admitted.project
-        environment = session.get(EnvironmentRow, workload.environment or "")
-        if environment is None or environment.image is None:
+        digest = workload.environment or ""
+        environment = session.get(EnvironmentRow, digest)
+        image = None if environment is None else environment.image
+        if image is None and not admitted.runs:
             raise Conflict(
                 f"The environment of project {project.slug!r} is in no registry. Build it on the project's page, then start again.",
                 code="environment_missing",
@@ -47,12 +57,12 @@ class KubernetesPlatform:
         values = {} if admitted.runs else secrets.values(session, self.vault, user_id=user.id, project_id=project.id)
         values = values if admitted.runs else {**values, TOKEN: admitted.token}
         place = PodPlace(
-            namespace=self._namespace(session, user), image=environment.image, home_claim=HOME_CLAIM, secret_name=workload.id,
+            namespace=self._namespace(session, user), image=image or "", home_claim=HOME_CLAIM, secret_name=workload.id,
             secret_variables={name: name for name in values}, owner=user.id,
         )  # fmt: skip
         answer = NotebookAdmission(
             workload_id=workload.id, generation=workload.generation, token="", project=project.slug,
-            environment=environment.digest, environment_path=f"{ENVIRONMENTS}/{environment.digest}", project_files=None,
+            environment=digest, environment_path=f"{ENVIRONMENTS}/{digest}", project_files=None,
             home=self.settings.homes.mount_path, uid=self.settings.pods.uid, gid=self.settings.pods.fs_gid, runs=admitted.runs,
             pod=place,
         )  # fmt: skip
@@ -87,11 +97,17 @@ class KubernetesPlatform:
             workload_id=answer.workload_id, generation=answer.generation, kind="notebook", role="server", owner=user.id,
             project=answer.project,
         )  # fmt: skip
+        release = self.settings.release_settings()
+        # Where an admin makes namespaces these and their bindings are the admin's; what closes them is ours all the same.
+        admins = ("Namespace", "RoleBinding") if self.settings.namespaces else ()
+        made = [each for each in objects(space, release) if each["kind"] not in admins]
+        kept = [
+            *contents(space, release),
+            *self._pull_secret(space),
+            secret(whose, space.name, answer.workload_id, arrangement.secrets),
+        ]
         try:
-            if not self.settings.namespaces:
-                self.pods.make(space.name, objects(space, self.settings.release_settings()))
-            self.pods.make(space.name, [self._home(space)])
-            self.pods.keep([*self._kept(space), secret(whose, space.name, answer.workload_id, arrangement.secrets)])
+            self.pods.prepare(space.name, [*made, self._home(space)], kept, unwanted(space, release))
         except LaunchError as error:
             raise Conflict(
                 f"Your namespace {space.name} can't be made ready. {error}", code="namespace_refused"
@@ -105,8 +121,6 @@ class KubernetesPlatform:
         homes = self.settings.homes
         return claim(space, capacity=homes.capacity, storage_class=homes.storage_class, access_modes=homes.access_modes)
 
-    def _kept(self, space: UserNamespace) -> list[Object]:
-        """What changes: the backstop follows the limits, the credentials those of the installation."""
-        kept: list[Object] = [] if self.settings.namespaces else [*contents(space)]
+    def _pull_secret(self, space: UserNamespace) -> list[Object]:
         file = self.settings.registry.pull_secret
-        return [*kept, pull_secret(space, Path(file).read_bytes())] if file else kept
+        return [pull_secret(space, Path(file).read_bytes())] if file else []

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from moorage_images.network import without_credentials
 from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference
 from moorage_images.pod_build import ENVIRONMENT, RESULT
@@ -69,7 +70,7 @@ class BuildPod:
             argv += ["--credentials", f"{_CREDENTIALS}/.dockerconfigjson"]
             mounts.append(_mount("credentials", _CREDENTIALS, writes=False))
             volumes.append({"name": "credentials", "secret": {"secretName": namespace.PUSH}})
-        push = self._container("push", self.settings.builds.image, argv, mounts)
+        push = self._container("push", self.settings.builds.image, argv, mounts, without_credentials(self.variables))
         return self._pod("build", first, [push], volumes)
 
     def inputs(self, pod: Mapping[str, Any], task: bytes) -> dict[str, Any]:
@@ -84,13 +85,14 @@ class BuildPod:
     def _of_notebook(self, step: str, *, writes: bool = False, mounts: bool = False) -> dict[str, Any]:
         places = [_mount(_ENVIRONMENT_VOLUME, str(ENVIRONMENT), writes=writes)] if writes or mounts else []
         argv = [NOTEBOOK_PYTHON, "-I", "-m", "moorage_images.pod_build", step]
-        return self._container(step, str(self.image), argv, places)
+        # What runs packages' code must not be able to read what opens the package index: not even in another process of it.
+        return self._container(step, str(self.image), argv, places, {} if step == "try" else self.variables)
 
     def _container(
-        self, name: str, image: str, argv: Sequence[str], mounts: Sequence[dict[str, Any]]
+        self, name: str, image: str, argv: Sequence[str], mounts: Sequence[dict[str, Any]], more: Mapping[str, str]
     ) -> dict[str, Any]:
         authorities = {"SSL_CERT_FILE": _AUTHORITIES} if self.settings.builds.ca_certificates else {}
-        variables = {"HOME": "/tmp", "LANG": "C.UTF-8", **authorities, **self.variables}  # noqa: S108
+        variables = {"HOME": "/tmp", "LANG": "C.UTF-8", **authorities, **more}  # noqa: S108
         return {
             "name": name,
             "image": image,
