@@ -18,7 +18,7 @@ WANTED = os.environ.get("MOORAGE_KUBE", "")
 collect_ignore_glob = [] if WANTED else ["test_*.py"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def node() -> Iterator[Node]:
     """Up and Ready."""
     own = Node()
@@ -45,7 +45,7 @@ def namespace(node: Node) -> Iterator[Namespace]:
         own.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def release(node: Node) -> Iterator[Release]:
     """The chart installed, and a port of this machine that leads to it."""
     own = new_release(node)

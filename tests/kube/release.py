@@ -64,7 +64,7 @@ class Release:
     def remove(self) -> None:
         """With what it keeps, too."""
         self.helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout", "120s")
-        self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+        self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s")
 
     def pod(self, part: str) -> dict[str, Any]:
         """The one that is ready."""

@@ -17,6 +17,7 @@ from tests.kube.node import Node
 from tests.kube.notebooks import admission, as_the_hub, elsewhere, environment_image
 from tests.kube.place import ADDRESS
 from tests.spawners.kube_scene import Scene, hub
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(1200)  # the first run builds the images
 HELLO = b"hello from the project"
@@ -97,7 +98,7 @@ def the_pod_is_as_it_should_be(namespace: Namespace) -> None:
 
 async def the_stop(spawner: ProjectKubeSpawner, namespace: Namespace) -> None:
     await spawner.stop()
-    assert namespace.kubectl.get("pod", "nb-1-1", namespace.name) is None
+    eventually(lambda: namespace.kubectl.get("pod", "nb-1-1", namespace.name) is None, what="no object of the pod")
     assert await spawner.poll() == 0
 
 
