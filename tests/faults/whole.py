@@ -217,8 +217,10 @@ def furnish(state: Path, server_python: Path, heavy: Sequence[str]) -> Path:
     environment = state / "environments" / ENVIRONMENT
     (environment / "bin").mkdir(parents=True)
     program(environment / "bin" / "python", f'#!/bin/sh\nexec {server_python} "$@"\n')
-    described = environment / "pyvenv.cfg"
-    described.write_text(f"version_info = {version}\n")
+    described = environment / "moorage-environment.json"  # by which it is known to be whole
+    described.write_text(f'{{"python": "{version}", "packages": {{}}}}')
+    (environment / "pyvenv.cfg").write_text(f"version_info = {version}\n")
+    (environment / "pyvenv.cfg").chmod(0o644)
     for path, mode in ((environment, 0o755), (environment / "bin", 0o755), (described, 0o644)):
         path.chmod(mode)
     light = state / "environments" / "light_server.py"
