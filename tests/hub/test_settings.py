@@ -181,7 +181,7 @@ def test_in_a_cluster_the_first_user_is_called_admin(state: Path) -> None:
 
 def test_in_a_cluster_callers_are_told_apart_by_the_proxys_pods(state: Path) -> None:
     c = Config()
-    install(c, load(state, kubernetes=cluster_settings(), **CLUSTER))
+    install(c, load(state, **{**CLUSTER, "kubernetes": cluster_settings()}))
     assert (c.FrontDoor.platform, c.FrontDoor.proxy_pods) == ("kubernetes", "moorage-proxy-pods.moorage")
     elsewhere = Config()
     install(elsewhere, load(state))

@@ -25,7 +25,8 @@ OF_ADMINS = re.compile(r"/(limits|users)/{")
 # The role that a route of a project takes; "run_as": only the user as whom the job runs.
 LEAST = {
     "GET /api/v1/projects/{slug}": "viewer", "DELETE /api/v1/projects/{slug}": "owner", "PUT /api/v1/projects/{slug}/manifest": "editor",
-    "PUT /api/v1/projects/{slug}/files": "editor", "PUT /api/v1/projects/{slug}/members/{user}": "owner",
+    "GET /api/v1/projects/{slug}/files": "viewer", "PUT /api/v1/projects/{slug}/files": "editor",
+    "PUT /api/v1/projects/{slug}/members/{user}": "owner",
     "DELETE /api/v1/projects/{slug}/members/{user}": "owner", "POST /api/v1/projects/{slug}/builds": "editor",
     "GET /api/v1/projects/{slug}/builds": "editor", "GET /api/v1/builds/{build_id}": "editor", "DELETE /api/v1/builds/{build_id}": "editor",
     "GET /api/v1/builds/{build_id}/log": "editor", "GET /api/v1/projects/{slug}/secrets": "editor",
@@ -135,7 +136,7 @@ def test_an_admin_reaches_all_but_what_is_a_workloads_own(two: Two, routes: list
             elif "/outputs/" in route.path:
                 assert answer.json()["message"].startswith("The run has no"), "found, and nothing there yet"
             else:
-                assert answer.status_code == 200, f"{route}: {answer.text[:200]}"
+                assert answer.status_code in (200, 204), f"{route}: {answer.text[:200]}"  # 204: found, and it has none
 
 
 def guessed(path: str, world: Any) -> str:

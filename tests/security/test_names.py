@@ -174,7 +174,7 @@ def admission(slug: str, environment: str, home: str) -> NotebookAdmission:
 
 
 def test_no_two_projects_share_an_overlay_or_jupyters_settings(tmp_path: Path) -> None:
-    (tmp_path / "moorage-environment.json").write_text('{"python": "3.12.4", "packages": {}}')
+    (tmp_path / "pyvenv.cfg").write_text("version_info = 3.12.4\n")
     digests = ["0" * 40, "0" * 23 + "1" + "0" * 16, "a" * 40]
     found = [
         replace(admission(slug, digest, "/home"), environment_path=str(tmp_path))

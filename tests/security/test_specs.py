@@ -114,7 +114,7 @@ def admission(tmp_path: Path) -> NotebookAdmission:
 def an_admission(tmp_path: Path) -> NotebookAdmission:
     environment = tmp_path / "environments" / "abc"
     environment.mkdir(parents=True)
-    (environment / "moorage-environment.json").write_text('{"python": "3.11.2"}')
+    (environment / "pyvenv.cfg").write_text("version_info = 3.11.2\n")
     return NotebookAdmission(
         workload_id="nb-1",
         generation=3,
