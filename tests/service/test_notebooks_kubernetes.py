@@ -9,14 +9,16 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from moorage.wire import NotebookObservation, Size
+from moorage.wire import NotebookObservation, Phase, Size
 from moorage_service.admin.facts import gather
 from moorage_service.admin.invariants import held_while_alive
 from moorage_service.context import Context
 from moorage_service.notebooks import operations, reconcile
+from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, WorkloadRow
+from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.kubernetes_settings import (
     Builds,
@@ -28,6 +30,7 @@ from moorage_spawners.launch.kubernetes_settings import (
     Registry,
 )
 from moorage_spawners.launch.labels import Ownership
+from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
 from tests.spawners.test_pod_processes import FAILED, RUNNING
@@ -220,6 +223,17 @@ def test_a_refusal_by_the_cluster_holds_nothing_and_says_why(desk: Desk) -> None
         (workload,) = session.scalars(select(WorkloadRow.id))
     desk.until(workload, "failed")
     assert desk.admit().status_code == 201
+
+
+def test_a_secret_that_an_end_left_is_removed_and_one_that_is_needed_stays(desk: Desk, clock: FakeClock) -> None:
+    left = desk.admitted()["workload_id"]
+    with desk.context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, left)
+        lifecycle.ended(session, workload, Phase.FAILED, now=clock(), code="notebook.lost", reason="Cut off.")
+    needed = desk.admitted()["workload_id"]
+    clock.advance(60)
+    LeftSecrets()(desk.context)
+    assert [name for name in desk.made("Secret") if name.startswith("nb-")] == [needed]
 
 
 def test_a_service_that_does_not_act_admits_as_well(desk: Desk) -> None:

@@ -28,6 +28,7 @@ from moorage_service.ledger import api as ledger_api
 from moorage_service.ledger.operations import note_capacity
 from moorage_service.notebooks import api as notebooks_api
 from moorage_service.notebooks import reconcile as notebooks
+from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.portal import api as portal_api
 from moorage_service.portal import assets
 from moorage_service.portal.access import no_page
@@ -88,7 +89,7 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
                 *make_reconcilers(context, STEPS, SURVEYS),
                 Builder(context),
                 ScheduleClock(context),
-                Orphans(context, SWEEPS),
+                Orphans(context, [*SWEEPS, LeftSecrets()]),
             ]
         for loop in loops:
             loop.start()

@@ -14,7 +14,7 @@ from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.errors import LaunchError, PodRefusedError, StaleViewError
 from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
 from moorage_spawners.launch.names import label_value
-from moorage_spawners.launch.object_calls import remove
+from moorage_spawners.launch.object_calls import list_of, remove
 from moorage_spawners.launch.observed import STALE_AFTER_S, PodObserver
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
@@ -206,6 +206,21 @@ class PodProcesses:
             self._observer.forget(workload_id)
 
         self.thread.wait(work())
+
+    def with_secrets(self) -> set[str]:
+        """The workloads of which there are Secrets, in the namespaces that can be looked into. Raises Unanswered."""
+
+        async def look() -> set[str]:
+            found: set[str] = set()
+            for namespace in sorted(self._pods.namespaces()):
+                if self._pods.fresh_within(STALE_AFTER_S, namespace):
+                    secrets = await list_of(self.api, "Secret", namespace, OURS)
+                    found |= {
+                        whose.workload_id for each in secrets if (whose := Ownership.of(each["metadata"])) is not None
+                    }
+            return found
+
+        return self.thread.wait(look())
 
     def log_tail(self, workload_id: str, role: str, longest: int) -> bytes:
         """Of the newest generation's pod, while its object is there."""
