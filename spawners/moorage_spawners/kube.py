@@ -80,13 +80,13 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         )  # fmt: skip
         self._step(20, "Admitted. Making its pod")
         self._remember_at(admission, spec.namespace, spec.name)
-        reach("spawner.remembered")
+        reach("pod.remembered")
         api = await self._client()
         async with PodView(api, spec.namespace, spec.name) as view:
             await self._make(PodCalls(api, view.pods, self._pod_settings()), spec)
-            reach("spawner.started")
+            reach("pod.started")
             ready = await self._until_ready(view)
-        reach("spawner.answers")
+        reach("pod.answers")
         self._reachable_at(ready.address)
         return self._address
 
