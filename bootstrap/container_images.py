@@ -90,17 +90,21 @@ def _ensure(places: Places, name: str, base: str, context: Path) -> Path:
 
 
 def _build(places: Places, name: str, base: str, context: Path, layout: Path) -> None:
-    """Without buildah's own cache, which does not look at what a step has mounted: locks and wheels would stay as they were."""
+    """Without `--layers`, by which buildah would keep each step, and take it again whatever a mounted lock or wheel says now.
+
+    What it keeps of the image itself goes, too, once the image is written.
+    """
     tag = f"localhost/moorage-{name}"
     with tempfile.TemporaryDirectory(prefix="lent-", dir=places.cache) as folder:
         lent = _lend(Path(folder), places)
         argv: list[str | Path] = [
-            "buildah", "bud", "--isolation", "chroot", "--layers", "--no-cache", "--format", "oci", "--timestamp", "0",
+            "buildah", "bud", "--isolation", "chroot", "--format", "oci", "--timestamp", "0",
             "-v", f"{lent}:/lent:ro", "-v", f"{places.cache / 'uv'}:/cache:rw", "--build-arg", f"BASE={base}", "--target", name,
             "-f", context / "Containerfile", "-t", tag, context,
         ]  # fmt: skip
         run(argv, f"Building the image {name}")
     run(["buildah", "push", "--quiet", tag, f"oci:{layout}:{name}"], f"Writing the image {name}")
+    run(["buildah", "rmi", tag], f"Removing what buildah keeps of the image {name}")
 
 
 def _lend(folder: Path, places: Places) -> Path:
