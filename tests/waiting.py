@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T | None], *, within: float = 30.0, what: str = "the condition") -> T:
+def eventually(condition: Callable[[], T | None], *, within: float = 60.0, what: str = "the condition") -> T:
     """Asks until the answer is true, and returns it. Fails with the last answer after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

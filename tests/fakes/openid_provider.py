@@ -28,19 +28,19 @@ class OpenIdProvider:
     @contextmanager
     def away(self) -> Iterator[None]:
         """It fails, as a provider in trouble does: whatever it is asked, it answers 503."""
-        httpx.put(f"{self.url}/away", json=True, trust_env=False).raise_for_status()
+        httpx.put(f"{self.url}/away", json=True, trust_env=False, timeout=60).raise_for_status()
         try:
             yield
         finally:
-            httpx.put(f"{self.url}/away", json=False, trust_env=False).raise_for_status()
+            httpx.put(f"{self.url}/away", json=False, trust_env=False, timeout=60).raise_for_status()
 
     def account(self, sub: str, **claims: Any) -> None:
         """Makes the account, or changes all its claims."""
-        httpx.put(f"{self.url}/users/{sub}", json=claims, trust_env=False).raise_for_status()
+        httpx.put(f"{self.url}/users/{sub}", json=claims, trust_env=False, timeout=60).raise_for_status()
 
     def revoke(self, sub: str) -> None:
         """All that was given to this account's clients, as when an account is removed."""
-        httpx.post(f"{self.url}/users/{sub}/revoke-tokens", trust_env=False).raise_for_status()
+        httpx.post(f"{self.url}/users/{sub}/revoke-tokens", trust_env=False, timeout=60).raise_for_status()
 
     def register(self, callback: str) -> tuple[str, str]:
         """A client's id and secret."""
@@ -54,7 +54,11 @@ class OpenIdProvider:
 
     def endpoints(self) -> dict[str, str]:
         """By discovery, as a person would copy them."""
-        found = httpx.get(f"{self.url}/.well-known/openid-configuration", trust_env=False).raise_for_status().json()
+        found = (
+            httpx.get(f"{self.url}/.well-known/openid-configuration", trust_env=False, timeout=60)
+            .raise_for_status()
+            .json()
+        )
         return {
             "authorize_url": found["authorization_endpoint"],
             "token_url": found["token_endpoint"],
@@ -79,7 +83,7 @@ def serving() -> Iterator[OpenIdProvider]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/.well-known/openid-configuration", trust_env=False).is_success
+        return httpx.get(f"{url}/.well-known/openid-configuration", trust_env=False, timeout=60).is_success
     except httpx.TransportError:
         return False
 

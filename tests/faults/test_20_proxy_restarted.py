@@ -18,7 +18,7 @@ ROUTES_BACK_S = 30.0  # the pass rule, at the interval that is the default
 def empty_routes(whole: Whole) -> None:
     headers = {"Authorization": f"token {whole.proxy_token}"}
     api = f"http://127.0.0.1:{whole.settings.proxy_api_port}/api/routes"
-    with httpx.Client(headers=headers, trust_env=False) as proxy:
+    with httpx.Client(headers=headers, trust_env=False, timeout=60) as proxy:
         for route in proxy.get(api).json():
             proxy.delete(f"{api}{route}")
         assert proxy.get(api).json() == {}

@@ -6,6 +6,7 @@ Nothing is dropped, and the old one is dead in the stated time.
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ from tests.faults.up import Up
 from tests.faults.whole import PEOPLE, Whole
 from tests.waiting import eventually
 
-WITHIN_S = 1.0
+STRAGGLERS_S = 1.0
+TAKEN_S = 60.0  # by an agent, which asks at its own pace
 
 
 @dataclass
@@ -65,10 +67,10 @@ def working(*work: Callable[[], httpx.Response]) -> Iterator[list[Worker]]:
     assert [each.wrong for each in workers] == [[] for _ in workers]
 
 
-def rotate(installation: Installation, work: Callable[[Context, float], str]) -> None:
+def rotate(installation: Installation, work: Callable[[Context, float], str], within_s: float = STRAGGLERS_S) -> None:
     """As `moorage admin rotate` does, beside the service and its process."""
     with installation.context() as context:
-        assert "dead" in work(context, WITHIN_S) or work is rotation.vault_key
+        assert "dead" in work(context, within_s) or work is rotation.vault_key
 
 
 def cluster_of(installation: Installation, http: httpx.Client) -> str:
@@ -119,7 +121,7 @@ def test_the_vaults_key_is_changed_under_secrets_and_clusters_in_use(
         assert agent.pid
         installation.wait(cluster, "ready")
     check(installation)
-    report(26, case="vault key", rounds=rounds, requests=done, dropped=0, dead_after_s=WITHIN_S)
+    report(26, case="vault key", rounds=rounds, requests=done, dropped=0, dead_after_s=STRAGGLERS_S)
 
 
 def test_the_hubs_token_is_changed_while_it_starts_notebooks(
@@ -133,7 +135,7 @@ def test_the_hubs_token_is_changed_while_it_starts_notebooks(
     def as_the_hub() -> httpx.Response:
         """Which reads its token at each use."""
         token = token_file.read_text().split()[0]
-        with httpx.Client(trust_env=False) as http:
+        with httpx.Client(trust_env=False, timeout=60) as http:
             return http.post(
                 f"{service.url}/api/v1/notebooks/{notebook}/observations", json={"state": "ready"},
                 headers={"Authorization": f"Bearer {token}"},
@@ -145,13 +147,13 @@ def test_the_hubs_token_is_changed_while_it_starts_notebooks(
             rotate(installation, rotation.hub_to_service)
         done += workers[0].done
         answer = httpx.post(
-            f"{service.url}/api/v1/notebooks/{notebook}/observations", json={"state": "ready"}, trust_env=False,
+            f"{service.url}/api/v1/notebooks/{notebook}/observations", json={"state": "ready"}, trust_env=False, timeout=60,
             headers={"Authorization": f"Bearer {old}"},
         )  # fmt: skip
         assert answer.status_code in (401, 503), "the old token is still good"
         assert token_file.read_text().split() != [old]
     check(installation)
-    report(26, case="hub-to-service", rounds=rounds, requests=done, dropped=0, dead_after_s=WITHIN_S)
+    report(26, case="hub-to-service", rounds=rounds, requests=done, dropped=0, dead_after_s=STRAGGLERS_S)
 
 
 def test_the_services_token_is_changed_and_the_hub_started_with_it(own_whole: Whole, report: Report) -> None:
@@ -183,15 +185,16 @@ def test_a_clusters_token_is_changed_while_its_agent_reports(
     installation: Installation, scale: Scale, report: Report
 ) -> None:
     service = installation.start()
-    rounds = scale.rounds(5) if scale.full else 1
+    rounds, longest = (scale.rounds(5) if scale.full else 1), 0.0
     with installation.api() as http:
         cluster = cluster_of(installation, http)
         pids = {seen.role: seen.pid for seen in installation.running()}
         for _ in range(rounds):
-            old = agent_token(installation, cluster)
-            rotate(installation, partial(rotation.workload_token, workload_id=cluster))
+            old, begun = agent_token(installation, cluster), time.monotonic()
+            rotate(installation, partial(rotation.workload_token, workload_id=cluster), TAKEN_S)
+            longest = max(longest, time.monotonic() - begun)
             answer = httpx.post(
-                f"{service.url}/api/v1/agent/reports", json={"generation": 1}, trust_env=False,
+                f"{service.url}/api/v1/agent/reports", json={"generation": 1}, trust_env=False, timeout=60,
                 headers={"Authorization": f"Bearer {old}"},
             )  # fmt: skip
             assert answer.status_code == 401, "the old token is still good"
@@ -201,7 +204,7 @@ def test_a_clusters_token_is_changed_while_its_agent_reports(
         assert {seen.role: seen.pid for seen in installation.running()} == pids, "a process was started anew"
     assert "401" not in Path(installation.state / "workloads" / cluster / "agent" / "1" / "log").read_text()
     check(installation)
-    report(26, case="a cluster's token", rounds=rounds, dropped=0, dead_after_s=WITHIN_S)
+    report(26, case="a cluster's token", rounds=rounds, dropped=0, dead_after_s=round(longest, 1))
 
 
 def agent_token(installation: Installation, cluster: str) -> str:

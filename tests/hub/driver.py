@@ -36,7 +36,7 @@ class RunningHub:
     ) -> None:
         """`settings`: of the hub's environment, by their names there."""
         self.state = state
-        self._http = httpx.Client(trust_env=False)  # one for all: to make one costs more than to ask
+        self._http = httpx.Client(trust_env=False, timeout=60)  # one for all: to make one costs more than to ask
         prepare_state(state)
         # Not the usual ones, which another installation may take at the same moment.
         write_private(state / "ports.json", json.dumps(asdict(Ports(*(free_port() for _ in range(4))))))

@@ -197,7 +197,7 @@ def test_a_service_that_is_down_blocks_no_page_of_the_hub(hub: RunningHub) -> No
     token = hub.portal_token()
     hub.service.down = True
     try:
-        assert httpx.get(f"{hub.url}/hub/login", trust_env=False).status_code == 200
+        assert httpx.get(f"{hub.url}/hub/login", trust_env=False, timeout=60).status_code == 200
         hub.child.stop()
         hub.start()
         event = hub.start_notebook(token)[-1]

@@ -164,7 +164,7 @@ def test_a_kernel_that_is_killed_is_told_apart_and_later_cells_stay_pending(benc
 
 def test_the_deadline_of_the_run_interrupts_the_kernel_and_keeps_what_was_done(bench: Bench) -> None:
     loop = "import time\nfor n in range(10**6):\n    print('step', n, flush=True); time.sleep(0.05)"
-    assert bench.run("print('first')", loop, "print('never')", timeout_s=4) is Outcome.TIMEOUT
+    assert bench.run("print('first')", loop, "print('never')", timeout_s=12) is Outcome.TIMEOUT
     assert bench.statuses() == ["completed", "failed", "pending"]
     assert bench.service.last["error_name"] == "Timeout"
     assert "step 0" in bench.service.outputs["notebook.ipynb"].decode()
@@ -172,7 +172,7 @@ def test_the_deadline_of_the_run_interrupts_the_kernel_and_keeps_what_was_done(b
 
 def test_a_kernel_that_ignores_the_interrupt_is_ended_after_the_grace(bench: Bench) -> None:
     stubborn = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass"
-    assert bench.run(stubborn, timeout_s=3, stop_grace_s=0.5) is Outcome.TIMEOUT
+    assert bench.run(stubborn, timeout_s=10, stop_grace_s=0.5) is Outcome.TIMEOUT
     assert bench.statuses() == ["failed"]
 
 

@@ -155,11 +155,13 @@ def test_the_hub_answers_at_its_own_name_only(hub: RunningHub) -> None:
         (f"localhost.evil.example:{port}", 421, None),
         (f"content.localhost:{port}", None, None),  # the service's alone
     ):
-        answer = httpx.get(f"http://127.0.0.1:{port}/hub/login", headers={"Host": host}, trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{port}/hub/login", headers={"Host": host}, trust_env=False, timeout=60)
         assert status is None or (answer.status_code, answer.headers.get("location")) == (status, location), host
         assert "username_input" not in answer.text, host
     path = "/hub/user-redirect/git-pull?repo=https://elsewhere.example/repo"
-    answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": f"127.0.0.1:{port}"}, trust_env=False)
+    answer = httpx.get(
+        f"http://127.0.0.1:{port}{path}", headers={"Host": f"127.0.0.1:{port}"}, trust_env=False, timeout=60
+    )
     assert answer.headers["location"] == f"{addresses.portal}{path}"
     refused = httpx.post(
         f"http://127.0.0.1:{port}/hub/login", headers={"Host": f"ada.localhost:{port}"}, trust_env=False
