@@ -22,7 +22,7 @@ def build() -> BuildPod:
     """As the chart tells of a cluster in a cloud, with all there is to say of builds."""
     helm = find_helm()
     if helm is None:
-        pytest.skip("helm is not there: MOORAGE_HELM names it")
+        pytest.skip("helm is missing (MOORAGE_HELM is not set)")
     more = {
         "nodeSelector": {"pool": "builds"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
