@@ -51,9 +51,12 @@ class Release:
         self.upgrade()
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
-        """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
-        self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
+        """To the chart as it is here, with these values laid on top. Raises NodeError with helm's words."""
+        given = json.dumps({**self._chart_values(), **self._values})
+        further = self.node.place.work / "values.json"
+        further.write_text(json.dumps(values or {}))
+        files = ("-f", "-", "-f", str(further))
+        self.helm("upgrade", "--install", NAME, str(CHART), *files, "--wait", "--timeout", "240s", stdin=given)
 
     def helm(self, *argv: str, stdin: str | None = None) -> str:
         folder = self.node.place.work / "helm"
@@ -68,12 +71,18 @@ class Release:
 
     def pod(self, part: str) -> dict[str, Any]:
         """The one that is ready."""
-        chosen = [
+        chosen = self.ready(part)
+        return chosen[0] if chosen else {}
+
+    def ready(self, part: str) -> list[dict[str, Any]]:
+        """All pods of the part that are ready, and not on their way out."""
+        return [
             pod
             for pod in self.kubectl.list("pods", self.namespace)
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part and _is_ready(pod)
+            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part
+            and _is_ready(pod)
+            and "deletionTimestamp" not in pod["metadata"]
         ]
-        return chosen[0] if chosen else {}
 
     def kill(self, part: str) -> None:
         """As a lost machine would; another is ready when it returns."""
