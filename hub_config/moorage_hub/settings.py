@@ -120,7 +120,12 @@ class HubSettings(BaseSettings):
     notebook_memory: str = Field("2GiB", description="Memory of a notebook that asks for none, such as 2GiB.")
     start_timeout_s: int = Field(120, gt=0, description="How long a notebook may take to start.")
     stop_grace_s: float = Field(10.0, ge=0, description="Between asking a notebook to end and ending it.")
-    poll_s: int = Field(5, gt=0, description="How often the hub looks whether notebooks still run.")
+    poll_s: int | None = Field(
+        None,
+        gt=0,
+        description="How often the hub looks whether notebooks still run; 5 on one machine and 30 on Kubernetes when left out, where "
+        "the service tells it of each end.",
+    )
     check_routes_s: int = Field(
         5, gt=0, description="How often the hub looks whether the proxy has all its routes, and adds what is missing."
     )

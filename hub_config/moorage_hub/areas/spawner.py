@@ -8,11 +8,13 @@ from moorage_hub.state import token_path
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 from moorage_spawners.launch.namespaces import PULL_SECRET
 
+POLL_S = {"local": 5, "kubernetes": 30}  # in a cluster each look is a request to the API server
+
 
 def configure_spawner(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.allow_named_servers = True
     c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}  # the progress page at once
-    c.Spawner.poll_interval = settings.poll_s
+    c.Spawner.poll_interval = settings.poll_s or POLL_S[settings.platform]
     c.Spawner.start_timeout = settings.start_timeout_s
     c.Spawner.http_timeout = 30
     c.ProjectSpawner.service_url = settings.service_url
