@@ -30,7 +30,9 @@ LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
 class Release:
-    """One for each node: it makes objects of the whole cluster. Helm keeps what it knows in the cluster, and nothing here."""
+    """One for each node, but in the mode of namespaces alone: it makes objects of the whole cluster. Helm keeps what it knows in the
+    cluster, and nothing here.
+    """
 
     namespace = "moorage-release"
 
@@ -52,17 +54,18 @@ class Release:
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
         """To the chart as it is here, with these values laid on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values})
-        further = self.node.place.work / "values.json"
-        further.write_text(json.dumps(values or {}))
-        files = ("-f", "-", "-f", str(further))
-        self.helm("upgrade", "--install", NAME, str(CHART), *files, "--wait", "--timeout", "240s", stdin=given)
+        files = []
+        for number, each in enumerate((self._chart_values(), self._values, values or {})):
+            path = self.node.place.work / f"values-{number}.json"
+            path.write_text(json.dumps(each))
+            files += ["-f", str(path)]
+        self.helm("upgrade", "--install", NAME, str(CHART), *files, "--wait", "--timeout", "240s")
 
-    def helm(self, *argv: str, stdin: str | None = None) -> str:
+    def helm(self, *argv: str) -> str:
         folder = self.node.place.work / "helm"
         env = {name: str(folder) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
         program: list[str | Path] = [self.node.programs.path("helm"), f"--kubeconfig={self.node.kubeconfig}"]
-        return run([*program, f"--namespace={self.namespace}", *argv], stdin=stdin, env=env).stdout
+        return run([*program, f"--namespace={self.namespace}", *argv], env=env).stdout
 
     def remove(self) -> None:
         """With what it keeps, too."""
