@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from moorage.origins import PREFIX
 from moorage_spawners.readiness import free_port
 from tests.kube.commands import run
 from tests.kube.images import AUTHORITIES, authorities
@@ -136,6 +137,15 @@ class Release:
     def browser(self) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False) as client:
             yield client
+
+    @contextmanager
+    def admin(self) -> Iterator[httpx.Client]:
+        """The browser of the first user, signed in, which asks as the portal's own pages do."""
+        with self.browser() as browser:
+            browser.get(self.link()).raise_for_status()
+            browser.get(f"{PREFIX}/").raise_for_status()
+            browser.headers["Origin"] = self.url
+            yield browser
 
     def _answers(self, port: int) -> bool:
         host = {"Host": f"localhost:{self._port}"}
