@@ -61,11 +61,11 @@ def test_a_notebook_starts_where_an_admin_made_the_namespaces(release: Release, 
     for right in (("create", "namespaces"), ("list", "namespaces"), ("create", "pods", "-A")):
         assert release.kubectl.try_run("auth", "can-i", *right, account).stdout.strip() == "no", right
 
+    project = f"{API}/projects/{template.STARTER_SLUG}"
+    eventually(lambda: person.get(project).json()["environment"], within=900, what="a built project")
     started = person.post(f"{PREFIX}/start", data={"project": template.STARTER_SLUG, "cpu": "0.1", "memory_gib": "0.5"})
     assert started.status_code == 200, started.text
-    eventually(
-        lambda: newest(person).get("phase") == "ready", within=900, what="a notebook; the project is built first"
-    )
+    eventually(lambda: newest(person).get("phase") == "ready", within=180, what="a notebook")
     (pod,) = release.kubectl.list("pods", USERS)
     assert pod["metadata"]["labels"]["moorage.dev/workload"] == newest(person)["id"]
 

@@ -97,9 +97,12 @@ def test_who_is_signed_in_at_one_service_is_at_the_other(replicated: Release, pe
 
 
 def test_another_service_acts_when_the_one_that_did_dies(replicated: Release, person: httpx.Client) -> None:
+    eventually(
+        lambda: get(person, f"/projects/{template.STARTER_SLUG}")["environment"], within=900, what="a built project"
+    )
     started = person.post(f"{PREFIX}/start", data={"project": template.STARTER_SLUG, "cpu": "0.1", "memory_gib": "0.5"})
     assert started.status_code == 200, started.text
-    eventually(lambda: phase(person) == "ready", within=900, what="a notebook; the project is built first")
+    eventually(lambda: phase(person) == "ready", within=180, what="a notebook")
     before = eventually(lambda: leader(replicated), within=60, what="one that acts")
     replicated.kubectl("delete", "pod", before, "-n", replicated.namespace, "--force", "--grace-period=0")
     assert eventually(lambda: leader(replicated), within=90, what="another that acts") != before
