@@ -181,6 +181,7 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         {"hub": {"serviceAccount": {"create": False}}, "service": {"serviceAccount": {"create": False}}},
         "hub and service need accounts of their own",
     ),
+    "old before it is silent": ({"watch": {"stale": 90}}, "watch.stale: a quiet cluster"),
     "a registry as an address": ({"registry": {"url": "https://registry.example.org"}}, "registry.url"),
     "a setting said twice": (
         {"hub": {"settings": {"public_url": "https://a.example.org"}}},

@@ -79,6 +79,10 @@ builds:
   concurrent: {{ .Values.builds.concurrent }}
   node_selector: {{ .Values.builds.nodeSelector | toJson }}
   tolerations: {{ .Values.builds.tolerations | toJson }}
+watch:
+  resync_s: {{ .Values.watch.resync }}
+  silence_s: {{ .Values.watch.silence }}
+  stale_s: {{ .Values.watch.stale }}
 kuberay: {{ .Values.clusters.kuberay.enabled }}
 dask_operator: {{ .Values.clusters.daskOperator.enabled }}
 {{- end }}

@@ -53,3 +53,4 @@ def _as_pods(c: Config, cluster: KubernetesSettings) -> None:
     c.KubeSpawner.fs_gid = cluster.pods.fs_gid
     c.ProjectKubeSpawner.pods = cluster.pod_settings((PULL_SECRET,) if cluster.registry.pull_secret else ())
     c.ProjectKubeSpawner.home = cluster.homes.mount_path
+    c.ProjectKubeSpawner.timing = cluster.watch.timing()
