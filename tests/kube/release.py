@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from moorage_spawners.readiness import free_port
+from tests.kube import gpus
 from tests.kube.commands import run
 from tests.kube.images import AUTHORITIES, authorities
 from tests.kube.namespace import RESTRICTED
@@ -149,6 +150,7 @@ class Release:
                 "extraEnv": {} if trusted is None else {"SSL_CERT_FILE": AUTHORITIES},
             },
             "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
+            "gpu": {"types": gpus.TYPES},
             "builds": {
                 "cpu": 0.2,
                 "memory": "2Gi",
