@@ -31,9 +31,11 @@ LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
 class Release:
-    """One for each node: it makes objects of the whole cluster. Helm keeps what it knows in the cluster, and nothing here."""
+    """Helm keeps what it knows in the cluster, and nothing here. `public`: the Service by which browsers come in."""
 
+    name = NAME
     namespace = "moorage-release"
+    public = f"svc/{NAME}-proxy-public"
 
     def __init__(self, node: Node, port: int, values: Mapping[str, Any] | None = None) -> None:
         """`port`: of this machine, at which a browser finds it while `forwarded`."""
@@ -54,7 +56,7 @@ class Release:
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
         """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
         given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
-        self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
+        self.helm("upgrade", "--install", self.name, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
 
     def helm(self, *argv: str, stdin: str | None = None) -> str:
         folder = self.node.place.work / "helm"
@@ -64,7 +66,7 @@ class Release:
 
     def remove(self) -> None:
         """With what it keeps, too."""
-        self.helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout", "120s")
+        self.helm("uninstall", self.name, "--ignore-not-found", "--wait", "--timeout", "120s")
         self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s")
 
     def pod(self, part: str) -> dict[str, Any]:
@@ -100,7 +102,7 @@ class Release:
         """While a port, the browser's as a rule, leads to the proxy's pod, or the one in its place; on the loopback address only."""
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
-        argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
+        argv = [*command, "-n", self.namespace, self.public, f"{port}:80"]
         env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
         stopping = threading.Event()
 
