@@ -134,9 +134,11 @@ def is_built(person: Person) -> bool:
     return found["environment"] is not None
 
 
-def test_the_ledger_agrees_with_the_cluster(people: tuple[Person, Person]) -> None:
+def test_the_ledger_agrees_with_the_cluster_and_their_parts_are_seen(people: tuple[Person, Person]) -> None:
     _, boss = people
     assert boss.ask("GET", "/check")["findings"] == []
+    parts = {each["name"]: each for each in boss.ask("GET", "/health")["parts"]}
+    assert (parts["hub"]["ok"], parts["proxy"]["ok"]) == (True, True), parts
 
 
 def test_a_stopped_notebook_leaves_their_server_alone(people: tuple[Person, Person], joined: Joined) -> None:

@@ -4,14 +4,21 @@ Of Moorage it has what docs/kubernetes.md tells it to have, and nothing else. On
 """
 
 import json
+import re
 from typing import Any
 
+import yaml
+
+from helm.write_schema import PAGE
 from tests.kube.kubectl import Object
 from tests.kube.release import LITTLE, TAG, Release
 from tests.waiting import eventually
 
 HUB = {"app": "jupyterhub", "component": "hub", "release": "theirs"}
 PROXY = {"app": "jupyterhub", "component": "proxy", "release": "theirs"}
+# As that chart's policy lets in who may talk to the hub.
+MAY_ASK = {"hub.jupyter.org/network-access-hub": "true"}
+ALLOWED = {"ports": [{"port": 8081}], "from": [{"podSelector": {"matchLabels": MAY_ASK}}]}
 PROXY_TOKEN = "f" * 64
 PASSWORD = "of-everybody-here"
 CONFIGURATION = """
@@ -34,6 +41,7 @@ c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
 c.KubeSpawner.image = "%(image)s"
 c.KubeSpawner.cmd = ["/opt/moorage/server/bin/jupyterhub-singleuser"]
 c.KubeSpawner.environment = {"WHOSE": "theirs"}
+c.KubeSpawner.extra_labels = {"hub.jupyter.org/network-access-hub": "true"}
 c.KubeSpawner.cpu_guarantee = 0.05
 c.KubeSpawner.mem_guarantee = "128M"
 c.KubeSpawner.start_timeout = 180
@@ -41,11 +49,6 @@ c.KubeSpawner.profile_list = [
     {"display_name": "Small", "slug": "small", "default": True},
     {"display_name": "Large", "slug": "large", "kubespawner_override": {"environment": {"WHOSE": "large"}}},
 ]
-"""
-JOINING = """
-from moorage_hub.join import join
-
-join(c, "/srv/moorage")
 """
 KUBESPAWNERS_RULES = [
     {
@@ -56,7 +59,16 @@ KUBESPAWNERS_RULES = [
     {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "watch", "list"]},
 ]
 QUICK = {"terminationGracePeriodSeconds": 1}
-TOKENS = ("hub-to-service", "service-to-hub")
+
+
+def told(release: str, namespace: str) -> dict[str, Any]:
+    """What docs/kubernetes.md adds to that hub's values, for a release of this name; the part `hub`."""
+    (block,) = re.findall(r"^```yml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    named = block.replace("name: moorage-", f"name: {release}-moorage-").replace(
+        "jupyter.moorage", f"{namespace}.{release}"
+    )
+    hub: dict[str, Any] = yaml.safe_load(named.replace("instance: moorage", f"instance: {release}"))["hub"]
+    return hub
 
 
 class Joined(Release):
@@ -93,12 +105,9 @@ class Joined(Release):
         return f"{self.node.registry}/moorage/{name}:{TAG}"
 
     def _hub(self) -> list[Object]:
-        configuration = CONFIGURATION % {"password": PASSWORD, "image": self._image("notebook")} + JOINING
-        tokens = [{"key": name, "path": f"secrets/{name}"} for name in TOKENS]
-        ours = [
-            {"secret": {"name": f"{self.name}-moorage-hub-settings"}},
-            {"secret": {"name": f"{self.name}-moorage-tokens", "items": tokens}},
-        ]
+        moorage = told(self.name, self.namespace)
+        own = CONFIGURATION % {"password": PASSWORD, "image": self._image("notebook")}
+        configuration = own + moorage["extraConfig"]["moorage"]
         container = {
             "name": "hub", "image": self._image("control"), "resources": LITTLE,
             "args": ["jupyterhub", "--config", "/etc/jupyterhub/jupyterhub_config.py"], "workingDir": "/srv/jupyterhub",
@@ -109,15 +118,20 @@ class Joined(Release):
             "readinessProbe": {"httpGet": {"path": "/hub/health", "port": 8081}, "periodSeconds": 2},
             "volumeMounts": [
                 {"name": "config", "mountPath": "/etc/jupyterhub"}, {"name": "state", "mountPath": "/srv/jupyterhub"},
-                {"name": "moorage", "mountPath": "/srv/moorage", "readOnly": True},
+                *moorage["extraVolumeMounts"],
             ],
         }  # fmt: skip
         volumes = [
             {"name": "config", "configMap": {"name": "hub"}},
             {"name": "state", "emptyDir": {}},
-            {"name": "moorage", "projected": {"sources": ours}},
+            *moorage["extraVolumes"],
         ]
         spec = {"serviceAccountName": "hub", "volumes": volumes, "containers": [container], **QUICK}
+        policy = {
+            "podSelector": {"matchLabels": HUB},
+            "policyTypes": ["Ingress"],
+            "ingress": [ALLOWED, *moorage["networkPolicy"]["ingress"]],
+        }
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "hub"}
         subjects = [{"kind": "ServiceAccount", "name": "hub", "namespace": self.namespace}]
         return [
@@ -127,6 +141,7 @@ class Joined(Release):
             self._object("ConfigMap", "hub", data={"jupyterhub_config.py": configuration}),
             self._object("Pod", "hub", labels=HUB, spec=spec),
             self._service("hub", HUB, 8081, 8081),
+            self._object("NetworkPolicy", "hub", "networking.k8s.io/v1", spec=policy),
         ]
 
     def _proxy(self) -> list[Object]:
@@ -137,7 +152,7 @@ class Joined(Release):
             "readinessProbe": {"httpGet": {"path": "/_chp_healthz", "port": 8000}, "periodSeconds": 2},
         }  # fmt: skip
         return [
-            self._object("Pod", "proxy", labels=PROXY, spec={"containers": [container], **QUICK}),
+            self._object("Pod", "proxy", labels={**PROXY, **MAY_ASK}, spec={"containers": [container], **QUICK}),
             self._service("proxy-api", PROXY, 8001, 8001),
             self._service("proxy-public", PROXY, 80, 8000),
         ]
