@@ -19,6 +19,8 @@ from moorage_hub.settings import HubSettings, load_joined
 from moorage_hub.sign_out import SignOutHandler
 from moorage_spawners.beside import beside
 
+PATIENCE_S = 2
+
 
 def join(c: Config, folder: str | Path) -> None:
     """Adds to `c`, of which nothing that is there is changed but the spawner's class and that named servers are allowed.
@@ -29,11 +31,12 @@ def join(c: Config, folder: str | Path) -> None:
     settings = load_joined(Path(folder))
     _check(c, settings)
     hub = c.JupyterHub
-    hub.services.append({**service(settings), "display": True})
+    # With a `url` it is shown among the hub's services, and the hub makes the route. Its start waits for the service so long at most.
+    address = {"url": settings.service_connect_url, "display": True, "timeout": PATIENCE_S}
+    hub.services.append({**service(settings), **address})
     hub.load_roles.extend([dict(role) for role in ROLES])
     hub.extra_user_scopes.update(OF_EVERY_USER)
     hub.extra_handlers.append((r"/api/sign-out/([^/]+)", SignOutHandler))
-    c.Proxy.extra_routes.update({f"{PREFIX}/": settings.service_connect_url})
     hub.allow_named_servers = True
     assert settings.kubernetes is not None
     configure_projects(c, settings)

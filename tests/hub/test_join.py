@@ -38,19 +38,18 @@ def taken(c: Config) -> Any:
     return JupyterHub(config=c)
 
 
-def test_it_adds_service_role_and_route_to_those_there_are(tmp_path: Path) -> None:
+def test_it_adds_service_and_role_to_those_there_are(tmp_path: Path) -> None:
     c: Any = Config()
     c.JupyterHub.services = [{"name": "culler", "api_token": "x"}]
     c.JupyterHub.load_roles = [{"name": "culling", "scopes": ["list:users"], "services": ["culler"]}]
     c.JupyterHub.extra_user_scopes = {"access:services"}
-    c.Proxy.extra_routes = {"/docs/": "http://docs"}
     join(c, mounted(tmp_path))
     hub = taken(c)
     assert [each["name"] for each in hub.services] == ["culler", "moorage"]
     assert hub.services[1]["api_token"] == "to-the-hub"
     assert [each["name"] for each in hub.load_roles] == ["culling", "moorage-service"]
     assert hub.extra_user_scopes == {"access:services", "access:services!service=moorage"}
-    assert c.Proxy.extra_routes == {"/docs/": "http://docs", "/services/moorage/": "http://moorage-service.lab:8090"}
+    assert hub.services[1]["url"] == "http://moorage-service.lab:8090"
     assert hub.allow_named_servers
 
 
