@@ -51,8 +51,10 @@ def _check(c: Config, settings: HubSettings) -> None:
         raise BadSettings(
             f"{settings.state}/settings.yaml says nothing of a cluster: mount the Secret that the chart makes with existingHub.enabled."
         )
-    if settings.addresses.per_user:
-        raise BadSettings("A hub that is joined has one origin for all: set `origins: one` in the chart's values.")
+    if settings.addresses.per_user or c.JupyterHub.get("subdomain_host"):
+        raise BadSettings(
+            "A hub that is joined has one origin for all: leave `subdomain_host` out there, and `origins` in the chart's values."
+        )
     base = str(c.JupyterHub.get("base_url") or "/")
     if base.strip("/"):
         raise BadSettings(

@@ -124,18 +124,19 @@ def test_whatever_the_hub_named_as_its_spawner_is_found(given: Any, expected: ty
 
 
 @pytest.mark.parametrize(
-    ("changed", "base_url", "words"),
+    ("changed", "theirs", "words"),
     [
-        ({"origins": "per-user"}, "/", "has one origin for all: set `origins: one`"),
-        ({"kubernetes": None}, "/", "says nothing of a cluster"),
-        ({}, "/jupyter/", "base_url is '/jupyter/', but the portal answers at /services/moorage/ alone"),
+        ({"origins": "per-user"}, {}, "has one origin for all: leave `subdomain_host` out there"),
+        ({}, {"subdomain_host": "https://jupyter.example.org"}, "has one origin for all"),
+        ({"kubernetes": None}, {}, "says nothing of a cluster"),
+        ({}, {"base_url": "/jupyter/"}, "base_url is '/jupyter/', but the portal answers at /services/moorage/ alone"),
     ],
 )
 def test_what_can_not_be_joined_is_refused_in_words(
-    changed: dict[str, Any], base_url: str, words: str, tmp_path: Path
+    changed: dict[str, Any], theirs: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     c: Any = Config()
-    c.JupyterHub.base_url = base_url
+    c.JupyterHub.update(theirs)
     with pytest.raises(BadSettings, match=words):
         join(c, mounted(tmp_path, **changed))
 
