@@ -298,18 +298,32 @@ def load(state: Path, **given: Any) -> HubSettings:
     from_ports = {
         "port": ports.public, "hub_port": ports.hub, "proxy_api_port": ports.proxy_api, "service_port": ports.service,
     }  # fmt: skip
+    settings = _made(state, {**from_ports, **given, **_read(state)})
+    _check_authenticator(settings)
+    return settings
+
+
+def load_joined(folder: Path) -> HubSettings:
+    """Those of a hub that is not ours, which signs people in as it always did. Raises BadSettings."""
+    if not (folder / "settings.yaml").exists():
+        raise BadSettings(f"There is no settings.yaml in {folder}: mount the Secrets of Moorage's chart there.")
+    return _made(folder, {**_read(folder), "authenticator": "the existing hub's"})
+
+
+def _read(state: Path) -> dict[str, Any]:
     file = state / "settings.yaml"
     try:
         document = yaml.safe_load(file.read_text()) if file.exists() else {}
-        from_file = dict((document or {}).get("hub") or {})
+        return dict((document or {}).get("hub") or {})
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise BadSettings(f"{file} cannot be read as YAML with a `hub:` part: {error}") from error
+
+
+def _made(state: Path, given: dict[str, Any]) -> HubSettings:
     try:
-        settings = HubSettings(**{**from_ports, **given, **from_file, "state": state})
-        _check_authenticator(settings)
-        return settings
+        return HubSettings(**{**given, "state": state})
     except ValidationError as error:
-        raise BadSettings(_sentences(error, file)) from error
+        raise BadSettings(_sentences(error, state / "settings.yaml")) from error
 
 
 def _check_authenticator(settings: HubSettings) -> None:

@@ -23,7 +23,7 @@ def test_values_that_it_shows_are_taken(chart: Chart, values: dict[str, Any]) ->
 
 
 def test_it_shows_some() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 def test_commands_name_objects_that_there_are(chart: Chart) -> None:

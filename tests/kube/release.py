@@ -14,6 +14,7 @@ import httpx
 
 from moorage.origins import PREFIX
 from moorage_spawners.readiness import free_port
+from tests.kube import gpus
 from tests.kube.commands import run
 from tests.kube.images import AUTHORITIES, authorities
 from tests.kube.namespace import RESTRICTED
@@ -31,11 +32,11 @@ LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
 class Release:
-    """One for each node, but in the mode of namespaces alone: it makes objects of the whole cluster. Helm keeps what it knows in the
-    cluster, and nothing here.
-    """
+    """Helm keeps what it knows in the cluster, and nothing here. `public`: the Service by which browsers come in."""
 
+    name = NAME
     namespace = "moorage-release"
+    public = f"svc/{NAME}-proxy-public"
 
     def __init__(self, node: Node, port: int, values: Mapping[str, Any] | None = None) -> None:
         """`port`: of this machine, at which a browser finds it while `forwarded`."""
@@ -60,7 +61,7 @@ class Release:
             path = self.node.place.work / f"values-{number}.json"
             path.write_text(json.dumps(each))
             files += ["-f", str(path)]
-        self.helm("upgrade", "--install", NAME, str(CHART), *files, "--wait", "--timeout", "240s")
+        self.helm("upgrade", "--install", self.name, str(CHART), *files, "--wait", "--timeout", "240s")
 
     def helm(self, *argv: str) -> str:
         folder = self.node.place.work / "helm"
@@ -70,7 +71,7 @@ class Release:
 
     def remove(self) -> None:
         """With what it keeps, too."""
-        self.helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout", "120s")
+        self.helm("uninstall", self.name, "--ignore-not-found", "--wait", "--timeout", "120s")
         self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s")
 
     def pod(self, part: str) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Release:
         """While a port, the browser's as a rule, leads to the proxy's pod, or the one in its place; on the loopback address only."""
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
-        argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
+        argv = [*command, "-n", self.namespace, self.public, f"{port}:80"]
         env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
         stopping = threading.Event()
 
@@ -171,6 +172,7 @@ class Release:
                 "extraEnv": {} if trusted is None else {"SSL_CERT_FILE": AUTHORITIES},
             },
             "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
+            "gpu": {"types": gpus.TYPES},
             "builds": {
                 "cpu": 0.2,
                 "memory": "2Gi",

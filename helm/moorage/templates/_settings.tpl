@@ -60,6 +60,10 @@ network_policy:
   non_private_ips: {{ $user.networkPolicy.egressAllowRules.nonPrivateIPs }}
   private_ips: {{ $user.networkPolicy.egressAllowRules.privateIPs }}
   egress: {{ $user.networkPolicy.egress | toJson }}
+  {{- if .Values.existingHub.enabled }}
+  hub_labels: {{ .Values.existingHub.hubLabels | toJson }}
+  proxy_labels: {{ .Values.existingHub.proxyLabels | toJson }}
+  {{- end }}
   core_labels: {{ dict "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/name" (default .Chart.Name .Values.nameOverride) | toJson }}
 registry:
   url: {{ .Values.registry.url | quote }}

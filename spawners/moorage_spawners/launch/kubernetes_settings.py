@@ -37,7 +37,7 @@ class Homes(_Part):
 
 
 class NetworkPolicy(_Part):
-    """What users' pods may reach. `core_labels`: of the chart's own pods."""
+    """What users' pods may reach. `core_labels`: of the chart's own pods; `hub_labels`, `proxy_labels`: of a hub that was there before."""
 
     enabled: bool = True
     blocked_addresses: list[str] = Field(default_factory=list)
@@ -45,6 +45,8 @@ class NetworkPolicy(_Part):
     private_ips: bool = False
     egress: list[dict[str, Any]] = Field(default_factory=list)
     core_labels: dict[str, str] = Field(default_factory=dict)
+    hub_labels: dict[str, str] = Field(default_factory=dict)
+    proxy_labels: dict[str, str] = Field(default_factory=dict)
 
 
 class Registry(_Part):
@@ -149,6 +151,7 @@ class KubernetesSettings(_Part):
             spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
             world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)), egress=tuple(policy.egress),
             policies=policy.enabled, labels=self.namespace_labels, annotations=self.namespace_annotations,
+            elsewhere={"hub": policy.hub_labels, "proxy": policy.proxy_labels},
         )  # fmt: skip
 
     def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:
