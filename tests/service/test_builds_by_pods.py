@@ -188,11 +188,14 @@ def test_a_failure_is_told_with_the_resolvers_reason(client: TestClient, cluster
     assert (found["state"], "tide==9.0" in found["error"]) == ("failed", True)
 
 
-def test_system_packages_are_refused_before_anything_starts(client: TestClient, cluster: Cluster, ada: Headers) -> None:
-    manifest = "name: Fish\npackages: [tide==1.0]\nsystem: [libgomp1]\n"
-    made = client.post("/api/v1/projects", headers=ada, json={"slug": "fish", "manifest": manifest}).json()
+def test_a_queued_build_with_system_packages_fails_in_words_once_nobody_installs_them(
+    client: TestClient, context: Context, cluster: Cluster, ada: Headers
+) -> None:
+    build = make(client, ada)
+    with context.database.begin() as session:
+        session.get_one(BuildRow, build).manifest += "system: [libgomp1]\n"
     cluster.builder.run_once()
-    assert "no builder for them here" in answer(client, ada, made["build"]["id"])["error"]
+    assert "`builds.system.namespace`" in answer(client, ada, build)["error"]
     assert cluster.kubernetes.made == {}
 
 

@@ -54,11 +54,6 @@ class PodBuilds:
         return self._settings.builds.concurrent
 
     def build(self, build_id: str, project: str, manifest: Manifest, log: Log, cancel: threading.Event) -> Built:
-        if manifest.system:
-            raise BuildError(
-                "moorage.yaml lists `system:` packages, and there is no builder for them here. Leave them out, or ask an admin for a "
-                "notebook image that has them."
-            )
         registry.repository(self._settings)  # there is one
         with registry.opened(self._settings) as known:
             base = registry.base_of(known, self._settings)
