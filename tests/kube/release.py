@@ -52,7 +52,7 @@ class Release:
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
         """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
+        given = json.dumps({**self.chart_values(), **self._values, **(values or {})})
         self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
 
     def helm(self, *argv: str, stdin: str | None = None) -> str:
@@ -132,7 +132,9 @@ class Release:
         except httpx.TransportError:
             return False
 
-    def _chart_values(self) -> dict[str, Any]:
+    def chart_values(self) -> dict[str, Any]:
+        """Of the release as it is installed, less those that `upgrade` is given."""
+
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 

@@ -55,9 +55,16 @@ class Registry(_Part):
 
 
 class SystemBuilds(_Part):
-    """Pods that install Debian packages, as root. `namespace`: made by an admin for them alone; none are installed when empty."""
+    """Pods that install Debian packages, as root of an image. `namespace`: made by an admin for them alone; none are installed when empty.
+
+    `user_namespace`: whether that root is nobody outside the pod. `sources`: a .sources file in place of the image's; `apt`: further
+    settings, as in apt.conf.
+    """
 
     namespace: str = ""
+    user_namespace: bool = False
+    sources: str = ""
+    apt: str = ""
 
 
 class Builds(_Part):
