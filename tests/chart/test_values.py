@@ -201,6 +201,21 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         {"service": {"settings": {"kubernetes": {}}}},
         "service.settings.kubernetes: the chart sets it",
     ),
+    "packages installed where users are": (
+        {
+            "rbac": {"mode": "namespaced", "namespaces": ["team-a"]},
+            "builds": {"system": {"namespace": "team-a"}},
+        },
+        "builds.system.namespace: team-a is for other things, too",
+    ),
+    "packages installed where the keys are": (
+        {"builds": {"system": {"namespace": "moorage-system"}}},
+        "builds.system.namespace: moorage-system is for other things, too",
+    ),
+    "packages installed where environments are built": (
+        {"builds": {"system": {"namespace": "moorage-builds"}}},
+        "builds.system.namespace: in moorage-builds projects' environments are built",
+    ),
 }
 
 

@@ -57,7 +57,7 @@ class Release:
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
         """To the chart as it is here, with these values laid on top. Raises NodeError with helm's words."""
         files = []
-        for number, each in enumerate((self._chart_values(), self._values, values or {})):
+        for number, each in enumerate((self.chart_values(), self._values, values or {})):
             path = self.node.place.work / f"values-{number}.json"
             path.write_text(json.dumps(each))
             files += ["-f", str(path)]
@@ -155,7 +155,9 @@ class Release:
         except httpx.TransportError:
             return False
 
-    def _chart_values(self) -> dict[str, Any]:
+    def chart_values(self) -> dict[str, Any]:
+        """Of the release as it is installed, less those that `upgrade` is given."""
+
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 

@@ -58,6 +58,19 @@ class Registry(_Part):
     pull_secret: str = ""
 
 
+class SystemBuilds(_Part):
+    """Pods that install Debian packages, as root of an image. `namespace`: made by an admin for them alone; none are installed when empty.
+
+    `user_namespace`: whether that root is nobody outside the pod. `sources`: a .sources file in place of the image's; `apt`: further
+    settings, as in apt.conf.
+    """
+
+    namespace: str = ""
+    user_namespace: bool = False
+    sources: str = ""
+    apt: str = ""
+
+
 class Builds(_Part):
     """Pods that build environments. `image`: hub and service's own, of the step that pushes. `namespace`: made by an admin beforehand;
     `env`: how a package index is reached; `ca_certificates`: PEM text, in place of the authorities that the images trust; `egress`:
@@ -76,6 +89,7 @@ class Builds(_Part):
     concurrent: int = Field(2, ge=1)
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    system: SystemBuilds = Field(default_factory=SystemBuilds)
 
 
 class GpuType(_Part):
