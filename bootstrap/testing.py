@@ -95,7 +95,7 @@ def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
     Raises SetupError for a number that no fault has, or has on Kubernetes only.
     """
     if not wanted:
-        return [str(FAULTS), *(_on_kubernetes("[0-9][0-9]") if on_kubernetes else [])]
+        return [str(FAULTS), *(_on_kubernetes("*") if on_kubernetes else [])]
     found: list[str] = []
     for each in wanted:
         if not each.isdecimal():
@@ -114,7 +114,9 @@ def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
 
 
 def _on_kubernetes(number: str) -> list[str]:
-    return sorted(map(str, FAULTS_ON_KUBERNETES.glob(f"test_{number}_*.py")))
+    """ "*": those of all faults, and the loads."""
+    numbers = (number,) if number != "*" else ("[0-9][0-9]", "load")
+    return sorted(str(path) for each in numbers for path in FAULTS_ON_KUBERNETES.glob(f"test_{each}_*.py"))
 
 
 def _make_ready(places: Places) -> None:

@@ -12,6 +12,7 @@ from tests.faults.figures import report, scale  # noqa: F401
 from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
+from tests.kube.people import crowd  # noqa: F401
 from tests.kube.release import Release, new_release
 
 WANTED = os.environ.get("MOORAGE_KUBE", "")

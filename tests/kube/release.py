@@ -84,15 +84,22 @@ class Release:
         return [
             pod
             for pod in self.kubectl.list("pods", self.namespace)
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part
-            and _is_ready(pod)
-            and "deletionTimestamp" not in pod["metadata"]
+            if _part_of(pod) == part and _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def kill(self, part: str) -> None:
-        """As a lost machine would; another is ready when it returns."""
-        name = self.pod(part)["metadata"]["name"]
+    def lose(self, part: str) -> str:
+        """As a machine that is lost takes it along: nothing of it says goodbye. The pod that was."""
+        name = str(self.pod(part)["metadata"]["name"])
+        self.kubectl.try_run("exec", "-n", self.namespace, name, "-c", part, "--", "sh", "-c", "kill -9 -1")
         self.kubectl("delete", "pod", name, "-n", self.namespace, "--force", "--grace-period=0")
+        return name
+
+    def kill(self, part: str) -> None:
+        """Lost; another is ready when it returns."""
+        self.until_another(part, self.lose(part))
+
+    def until_another(self, part: str, name: str) -> None:
+        """Until one is ready that is not this pod, and the port of this machine leads to it."""
         eventually(
             lambda: self.pod(part) and self.pod(part)["metadata"]["name"] != name, within=120, what=f"another {part}"
         )
@@ -100,6 +107,16 @@ class Release:
             for port, way in list(self._ways.items()):  # each leads to the pod that was
                 way.terminate()
                 eventually(partial(self._answers, port), within=60, what="an answer of the new proxy")
+
+    def scale(self, part: str, replicas: int) -> None:
+        """So many of its pods are ready when it returns, none of those that were too many is left."""
+        self.kubectl("scale", f"deploy/{NAME}-{part}", "-n", self.namespace, f"--replicas={replicas}")
+
+        def there() -> bool:
+            pods = [each for each in self.kubectl.list("pods", self.namespace) if _part_of(each) == part]
+            return len(pods) == replicas and all(_is_ready(each) for each in pods)
+
+        eventually(there, within=120, what=f"{replicas} pods of {part}")
 
     def link(self) -> str:
         """A login link, once."""
@@ -188,6 +205,11 @@ class Release:
 
 def new_release(node: Node) -> Release:
     return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
+
+
+def _part_of(pod: dict[str, Any]) -> str | None:
+    found: str | None = pod["metadata"]["labels"].get("app.kubernetes.io/component")
+    return found
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
