@@ -99,7 +99,7 @@ class Resource:
         timeout = aiohttp.ClientTimeout(total=lasts_s * SLACK, sock_connect=CONNECT_S, sock_read=silence_s)
         try:
             async with await self._get(query, timeout) as response:
-                _ask_whether_it_stands(response)
+                probe_while_silent(response)
                 await _check(response)
                 rest = b""
                 async for chunk in response.content.iter_any():
@@ -157,7 +157,7 @@ async def read_log(api: ApiClient, namespace: str, pod: str, *, lines: int, long
         raise Unanswered(_sentence(path, error)) from error
 
 
-def _ask_whether_it_stands(response: aiohttp.ClientResponse) -> None:
+def probe_while_silent(response: aiohttp.ClientResponse) -> None:
     """The system asks the other side of a stream in which nothing comes, and ends a connection that has been lost on the way."""
     connection = response.connection
     line = None if connection is None or connection.transport is None else connection.transport.get_extra_info("socket")

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
 
-from moorage_spawners.launch.api_objects import CONNECT_S, Unanswered
+from moorage_spawners.launch.api_objects import CONNECT_S, Unanswered, probe_while_silent
 
 SILENCE_S = 100.0
 LONGEST_LINE = 2000  # bytes; the rest of a longer one is left out
@@ -25,6 +25,7 @@ async def lines(
             auth_settings=["BearerToken"], _preload_content=False, _request_timeout=limits,
         )  # fmt: skip
         async with response:
+            probe_while_silent(response)
             if response.status != 200:
                 raise Unanswered(
                     f"The log of pod {pod} can't be read just now: the API server answered {response.status}."
