@@ -82,6 +82,8 @@ class PodProcesses:
 
     async def _hear_of_pods(self) -> None:
         """Of one namespace that can't be listed nothing is decided; it keeps nobody else waiting, or from starting."""
+        if not self._pods.namespaces():
+            return  # nobody has started anything yet: there is nothing to hear of
         try:
             await _first_list(self._pods, PODS_LISTS_S)
         except TimeoutError as error:
