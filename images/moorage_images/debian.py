@@ -13,7 +13,12 @@ from moorage_images.sandbox import Log
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FULL = "no space left on device"
+_AND_SO = "Some index files failed to download"  # after the reasons
 _MOST_NAMED = 5
+_NO_MIRROR = (
+    "Build again; if it stays so, an admin has to look at the mirror (`builds.system.sources`) and the way to it."
+)
+_NO_INSTALL = "Correct `system:` in moorage.yaml and build again."
 _INSTALL = (
     "install", "--yes", "--no-install-recommends", "--no-remove", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Options::=--force-unsafe-io",
 )  # fmt: skip
@@ -36,21 +41,12 @@ class Apt:
         """Raises BuildError in words. It runs packages' own scripts."""
         config = self._config()
         log("Reading the lists of Debian's packages.")
-        self._run(
-            ["apt-get", config, "update", "--error-on=any"],
-            log,
-            "The lists of Debian's packages can't be read",
-            _MIRROR,
-        )
-        _check(packages, self._run(["apt-cache", config, "pkgnames"], None, "apt can't say what it has", _MIRROR))
+        argv = ["apt-get", config, "update", "--error-on=any"]
+        self._run(argv, log, "The lists of Debian's packages can't be read", _NO_MIRROR)
+        _check(packages, self._run(["apt-cache", config, "pkgnames"], None, "apt can't say what it has", _NO_MIRROR))
         log(f"Installing {len(packages)} packages of Debian, and what they need.")
         argv = ["apt-get", config, *_INSTALL, *packages]
-        self._run(
-            argv,
-            log,
-            "The packages of `system:` can't be installed",
-            "Correct `system:` in moorage.yaml and build again.",
-        )
+        self._run(argv, log, "The packages of `system:` can't be installed", _NO_INSTALL)
 
     def _config(self) -> str:
         lines = ['Acquire::Languages "none";', self.settings]
@@ -92,12 +88,10 @@ class Apt:
         }  # fmt: skip
 
 
-_MIRROR = "Build again; if it stays so, an admin has to look at the mirror (`builds.system.sources`) and the way to it."
-
-
 def _check(packages: Sequence[str], names: Sequence[str]) -> None:
     """By their exact names: apt would take "x-" for "remove x", and a pattern for whatever it fits."""
-    missing = [f"'{each}'" for each in packages if each not in set(names)]
+    known = set(names)
+    missing = [f"'{each}'" for each in packages if each not in known]
     if missing:
         more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
         raise BuildError(
@@ -111,5 +105,7 @@ def _failure(code: int, said: Sequence[str], what: str, remedy: str) -> BuildErr
         return BuildError(
             "The disk was full while Debian's packages were installed. Ask for fewer, or ask an admin to raise `builds.disk`."
         )
-    errors = [line.removeprefix("E: ") for line in said if line.startswith("E: ")]
+    errors = [
+        line.removeprefix("E: ") for line in said if line.startswith(("E: ", "dpkg: error")) and _AND_SO not in line
+    ]
     return BuildError(f"{what}: {why(code, errors or list(said))} {remedy}")

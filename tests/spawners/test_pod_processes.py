@@ -153,15 +153,19 @@ async def test_one_namespace_that_cannot_be_looked_into_hinders_nobody_else(
 
 
 async def test_where_nobody_has_started_anything_yet_nothing_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("moorage_spawners.launch.pod_processes.PODS_LISTS_S", 3600)
     kubernetes = FakeKubernetes()
-    async with serving(kubernetes), asyncio.timeout(WITHIN):
+    async with serving(kubernetes):
         monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
-        processes = await asyncio.to_thread(opened, {}, lambda: None, [])
-        assert (await asyncio.to_thread(processes.heard_of))[1] is None
+        processes = await asyncio.to_thread(
+            lambda: PodProcesses(
+                "moorage.moorage", [], PodSettings(), namespace_of=lambda _id: None, changed=lambda: None
+            )
+        )
+        assert await asyncio.to_thread(processes.observe_all) == []
         await asyncio.to_thread(processes.close)
+    assert "not known yet" not in caplog.text
 
 
 async def test_outside_of_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
