@@ -181,6 +181,7 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         {"hub": {"serviceAccount": {"create": False}}, "service": {"serviceAccount": {"create": False}}},
         "hub and service need accounts of their own",
     ),
+    "old before it is silent": ({"watch": {"stale": 90}}, "watch.stale: a quiet cluster"),
     "a way in beside the existing hub's": (
         {
             "existingHub": {"enabled": True},
@@ -199,6 +200,21 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "a setting of the chart's own": (
         {"service": {"settings": {"kubernetes": {}}}},
         "service.settings.kubernetes: the chart sets it",
+    ),
+    "packages installed where users are": (
+        {
+            "rbac": {"mode": "namespaced", "namespaces": ["team-a"]},
+            "builds": {"system": {"namespace": "team-a"}},
+        },
+        "builds.system.namespace: team-a is for other things, too",
+    ),
+    "packages installed where the keys are": (
+        {"builds": {"system": {"namespace": "moorage-system"}}},
+        "builds.system.namespace: moorage-system is for other things, too",
+    ),
+    "packages installed where environments are built": (
+        {"builds": {"system": {"namespace": "moorage-builds"}}},
+        "builds.system.namespace: in moorage-builds projects' environments are built",
     ),
 }
 

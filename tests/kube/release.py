@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from moorage.origins import PREFIX
 from moorage_spawners.readiness import free_port
 from tests.kube import gpus
 from tests.kube.commands import run
@@ -54,15 +55,19 @@ class Release:
         self.upgrade()
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
-        """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
-        self.helm("upgrade", "--install", self.name, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
+        """To the chart as it is here, with these values laid on top. Raises NodeError with helm's words."""
+        files = []
+        for number, each in enumerate((self.chart_values(), self._values, values or {})):
+            path = self.node.place.work / f"values-{number}.json"
+            path.write_text(json.dumps(each))
+            files += ["-f", str(path)]
+        self.helm("upgrade", "--install", self.name, str(CHART), *files, "--wait", "--timeout", "240s")
 
-    def helm(self, *argv: str, stdin: str | None = None) -> str:
+    def helm(self, *argv: str) -> str:
         folder = self.node.place.work / "helm"
         env = {name: str(folder) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
         program: list[str | Path] = [self.node.programs.path("helm"), f"--kubeconfig={self.node.kubeconfig}"]
-        return run([*program, f"--namespace={self.namespace}", *argv], stdin=stdin, env=env).stdout
+        return run([*program, f"--namespace={self.namespace}", *argv], env=env).stdout
 
     def remove(self) -> None:
         """With what it keeps, too."""
@@ -71,12 +76,18 @@ class Release:
 
     def pod(self, part: str) -> dict[str, Any]:
         """The one that is ready."""
-        chosen = [
+        chosen = self.ready(part)
+        return chosen[0] if chosen else {}
+
+    def ready(self, part: str) -> list[dict[str, Any]]:
+        """All pods of the part that are ready, and not on their way out."""
+        return [
             pod
             for pod in self.kubectl.list("pods", self.namespace)
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part and _is_ready(pod)
+            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part
+            and _is_ready(pod)
+            and "deletionTimestamp" not in pod["metadata"]
         ]
-        return chosen[0] if chosen else {}
 
     def kill(self, part: str) -> None:
         """As a lost machine would; another is ready when it returns."""
@@ -128,6 +139,15 @@ class Release:
         with httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False) as client:
             yield client
 
+    @contextmanager
+    def admin(self) -> Iterator[httpx.Client]:
+        """The browser of the first user, signed in, which asks as the portal's own pages do."""
+        with self.browser() as browser:
+            browser.get(self.link()).raise_for_status()
+            browser.get(f"{PREFIX}/").raise_for_status()
+            browser.headers["Origin"] = self.url
+            yield browser
+
     def _answers(self, port: int) -> bool:
         host = {"Host": f"localhost:{self._port}"}
         try:
@@ -135,7 +155,9 @@ class Release:
         except httpx.TransportError:
             return False
 
-    def _chart_values(self) -> dict[str, Any]:
+    def chart_values(self) -> dict[str, Any]:
+        """Of the release as it is installed, less those that `upgrade` is given."""
+
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 

@@ -37,6 +37,7 @@
 {{- define "moorage.serviceRole" -}}{{ include "moorage.service" . }}{{- end }}
 {{- define "moorage.workloadsRole" -}}{{ include "moorage.fullname" . }}-workloads{{- end }}
 {{- define "moorage.spawnerRole" -}}{{ include "moorage.fullname" . }}-spawner{{- end }}
+{{- define "moorage.systemRole" -}}{{ include "moorage.fullname" . }}-system-packages{{- end }}
 
 {{- define "moorage.corePriority" -}}{{ include "moorage.fullname" . }}-core{{- end }}
 {{- define "moorage.userPriority" -}}{{ include "moorage.fullname" . }}-users{{- end }}

@@ -83,6 +83,15 @@ builds:
   concurrent: {{ .Values.builds.concurrent }}
   node_selector: {{ .Values.builds.nodeSelector | toJson }}
   tolerations: {{ .Values.builds.tolerations | toJson }}
+  system:
+    namespace: {{ .Values.builds.system.namespace | quote }}
+    user_namespace: {{ .Values.builds.system.userNamespace }}
+    sources: {{ .Values.builds.system.sources | toJson }}
+    apt: {{ .Values.builds.system.apt | toJson }}
+watch:
+  resync_s: {{ .Values.watch.resync }}
+  silence_s: {{ .Values.watch.silence }}
+  stale_s: {{ .Values.watch.stale }}
 kuberay: {{ .Values.clusters.kuberay.enabled }}
 dask_operator: {{ .Values.clusters.daskOperator.enabled }}
 {{- end }}

@@ -9,6 +9,8 @@ from moorage_hub.state import token_path
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 from moorage_spawners.launch.namespaces import PULL_SECRET
 
+POLL_S = {"local": 5, "kubernetes": 30}  # in a cluster each look is a request to the API server
+
 
 def configure_spawner(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.allow_named_servers = True
@@ -29,7 +31,7 @@ def configure_spawner(c: Config, settings: HubSettings) -> None:
 
 def configure_projects(c: Config, settings: HubSettings) -> None:
     """Of projects' notebooks alone, wherever they run: a hub may have other servers as well."""
-    c.ProjectSpawner.poll_interval = settings.poll_s
+    c.ProjectSpawner.poll_interval = settings.poll_s or POLL_S[settings.platform]
     c.ProjectSpawner.start_timeout = settings.start_timeout_s
     c.ProjectSpawner.http_timeout = 30
     c.ProjectSpawner.server_token_scopes = list(OF_A_NOTEBOOK)
@@ -58,3 +60,4 @@ def configure_pods(c: Config, cluster: KubernetesSettings) -> None:
     c.ProjectKubeSpawner.fs_gid = cluster.pods.fs_gid
     c.ProjectKubeSpawner.pods = cluster.pod_settings((PULL_SECRET,) if cluster.registry.pull_secret else ())
     c.ProjectKubeSpawner.home = cluster.homes.mount_path
+    c.ProjectKubeSpawner.timing = cluster.watch.timing()
