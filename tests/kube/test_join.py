@@ -70,7 +70,7 @@ def signed_in(joined: Joined, name: str) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def joined(node: Node) -> Iterator[Joined]:
-    own = Joined(node, free_port())
+    own = Joined(node, free_port(), Joined.VALUES)
     try:
         own.install()
         with own.forwarded():

@@ -77,6 +77,10 @@ class Joined(Release):
     name = "beside"
     namespace = "their-hub"
     public = "svc/proxy-public"
+    VALUES = {
+        "existingHub": {"enabled": True, "hubLabels": {"release": "theirs"}, "proxyLabels": {"release": "theirs"}},
+        "service": {"settings": {"seed_starter": False}},
+    }
 
     def install(self) -> None:
         """The service and the hub answer when it returns."""
@@ -91,12 +95,6 @@ class Joined(Release):
         ours = f"moorage.dev/managed-by={self.namespace}.{self.name}"
         self.kubectl("delete", "namespace", "-l", ours, "--wait=false")
         super().remove()
-
-    def _chart_values(self) -> dict[str, Any]:
-        values = super()._chart_values()
-        values["service"]["settings"] = {"seed_starter": False}
-        theirs = {"enabled": True, "hubLabels": {"release": "theirs"}, "proxyLabels": {"release": "theirs"}}
-        return {**values, "existingHub": theirs}
 
     def _is_ready(self, pod: str) -> bool:
         found = self.kubectl.get("pod", pod, self.namespace)
