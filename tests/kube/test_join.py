@@ -143,10 +143,11 @@ def test_the_ledger_agrees_with_the_cluster_and_their_parts_are_seen(people: tup
 
 def test_a_stopped_notebook_leaves_their_server_alone(people: tuple[Person, Person], joined: Joined) -> None:
     ada, _ = people
-    ada.ask("DELETE", f"/notebooks/{ada.notebook()['id']}")
+    notebook = ada.notebook()["id"]
+    ada.ask("DELETE", f"/notebooks/{notebook}")
     eventually(lambda: ada.notebook() is None, within=SOON, what="the end of the notebook")
     eventually(lambda: PROJECT not in ada.servers(), within=SOON, what="the hub's word of it")
-    assert joined.pods_of("moorage.dev/kind=notebook") == []
+    assert joined.pods_of(f"moorage.dev/workload={notebook}") == []
     assert ada.opens()
     assert ada.hub("DELETE", "/users/ada/server").status_code in (202, 204)
     eventually(lambda: not joined.pods_of("component=singleuser-server"), within=SOON, what="the end of their server")
