@@ -33,6 +33,7 @@ from moorage_service.projects.platforms.base import Built
 from moorage_service.projects.platforms.pod_cluster import PodCluster
 from moorage_service.projects.platforms.pod_manifests import BuildPod
 from moorage_service.projects.platforms.pod_run import message_of
+from moorage_service.projects.platforms.sparing import Sparing
 from moorage_service.store.tables import EnvironmentRow
 from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
@@ -48,6 +49,7 @@ class PodBuilds:
         self._cluster = PodCluster(
             self._settings, context.settings.build_timeout_s, context.leadership.require, connect
         )
+        self._sparing = Sparing(context.clock)
 
     @property
     def at_once(self) -> int:
@@ -63,7 +65,17 @@ class PodBuilds:
         with registry.opened(self._settings) as known:
             base = registry.base_of(known, self._settings)
             order = _Order(
-                self._context, self._cluster, known, self._settings, base, build_id, project, manifest, log, cancel
+                self._context,
+                self._cluster,
+                known,
+                self._settings,
+                base,
+                build_id,
+                project,
+                manifest,
+                log,
+                cancel,
+                self._sparing,
             )
             variables = network_environment(self._settings.builds.env)
             try:
@@ -86,7 +98,7 @@ class PodBuilds:
                 outdated = images.on_other_bases(self._context, base)
                 if outdated:
                     images.move(self._context, known, outdated, base, self._look_into(base, cancel))
-                images.collect(self._context, known, registry.repository(self._settings))
+                images.collect(self._context, known, registry.repository(self._settings), self._sparing)
         except ImagesError as error:
             log.warning("environments' images are looked after another time: %s", error.message)
 
@@ -117,6 +129,7 @@ class _Order:
     manifest: Manifest
     log: Log
     cancel: threading.Event
+    sparing: Sparing
 
     def carry_out(self, variables: Mapping[str, str], *, from_source: bool) -> Built:
         """Raises NoWheelError, only when not `from_source`."""
@@ -129,11 +142,12 @@ class _Order:
         found = self.cluster.find(pod, pod.pod("resolve"), task, self.log, self.cancel)
         plan, lock = found.plan(python, self.manifest), Lock(text=found.lock, from_source=from_source)
         record = _record(plan, lock, self.project)
-        there = self._there(record)
-        if there is not None:
-            self.log(f"Environment {record.digest} is there already, with exactly these versions.")
-            return there
-        return self._built(pod, replace(task, lock=lock.text), record)
+        with self.sparing.build(record.digest):
+            there = self._there(record)
+            if there is not None:
+                self.log(f"Environment {record.digest} is there already, with exactly these versions.")
+                return there
+            return self._built(pod, replace(task, lock=lock.text), record)
 
     def _there(self, record: EnvironmentRecord) -> Built | None:
         with self.context.database.read() as session:

@@ -44,6 +44,11 @@ def target(settings: KubernetesSettings, environment: str, base: Reference) -> R
     return Reference(where.host, where.repository, f"{environment}-{base.digest.removeprefix('sha256:')[:12]}")
 
 
+def environment_of(tag: str) -> str:
+    """Whose image has this tag."""
+    return tag.rpartition("-")[0]
+
+
 def base_of(registry: Registry, settings: KubernetesSettings) -> Reference:
     """The notebook image as it is now, by the digest of the very manifest for this architecture. Raises RegistryError."""
     return registry.image(parse(settings.pods.image), own_architecture()).reference
