@@ -1,5 +1,6 @@
 """Builds by pods: a real uv and a real registry, a small index, and a cluster whose one machine is this one."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -349,6 +350,32 @@ def test_what_nothing_refers_to_goes_after_its_days_and_is_built_again_when_want
     cluster.builder.run_once()
     assert answer(client, ada, again)["state"] == "succeeded"
     assert registry.digest(old) is not None
+
+
+def test_a_tag_that_moves_meanwhile_or_later_changes_neither_build_nor_notebook(
+    client: TestClient, context: Context, cluster: Cluster, registry: Registry, base: Reference, ada: Headers
+) -> None:
+    meant = registry.image(base, "amd64").reference
+    seen: list[str] = []
+    run = cluster.kubelet
+
+    async def moving(pod: dict[str, Any]) -> None:
+        await asyncio.to_thread(push_base, registry, base, text=f"another {len(seen)}".encode())
+        seen.extend(each["image"] for each in (*pod["spec"]["initContainers"], *pod["spec"]["containers"]))
+        await run(pod)
+
+    cluster.kubernetes.kubelet = moving
+    make(client, ada)
+    cluster.builder.run_once()
+    assert registry.image(base, "amd64").reference != meant
+    assert seen[:3] == [str(meant)] * 3  # resolve, install, try
+    made = row(context)
+    assert made.base == str(meant)
+    image = parse(str(made.image))
+    assert (image.tag, image.digest[:7]) == ("", "sha256:")
+    (tag,) = registry.tags(image)
+    push_base(registry, Reference(image.host, image.repository, tag), text=b"evil")
+    assert registry.image(image, "amd64").labels["moorage.environment"] == made.digest
 
 
 def unreferenced(context: Context, cluster: Cluster, clock: FakeClock, *, image: bool = True) -> None:

@@ -15,7 +15,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from moorage_images import plan as plans
 from moorage_images.environments import EnvironmentRecord
-from moorage_images.errors import BuildError, ImagesError
+from moorage_images.errors import BuildError, ImagesError, RefusedError
 from moorage_images.manifest import Manifest
 from moorage_images.network import has_credentials, network_environment, without_credentials
 from moorage_images.oci.append import reappend
@@ -169,15 +169,22 @@ class _Order:
         target = registry.target(self.settings, record.digest, self.base)
         wanted = pod.building(record.digest, task.python, target, plain_http=registry.plain_http(self.settings))
         said = message_of(self.cluster.run(pod, wanted, task, self.log, self.cancel), "push")
-        image, base = said.get("image"), said.get("base")
-        if not isinstance(image, str) or not isinstance(base, str):
-            raise BuildError(
-                f"The step that pushes said {json.dumps(said)[:300]}. Ask an admin to look at `builds.image`."
-            )
+        image = pushed(said, target, self.base)
         size, sent = _in_mib(said.get("size")), _in_mib(said.get("sent"))
         self.log(f"Environment {record.digest} is ready: Python {record.python}, {len(record.packages)} packages.")
         self.log(f"Its image has {size}, {sent} of them were not in the registry yet.")
-        return Built(record=record, image=image, base=base)
+        return Built(record=record, image=str(image), base=str(self.base))
+
+
+def pushed(said: Mapping[str, object], target: Reference, base: Reference) -> Reference:
+    """The image that the step that pushes says it made, by digest. Raises BuildError when it is not on `base`, or not at `target`."""
+    try:
+        image = parse(str(said.get("image")))
+    except RefusedError:
+        image = None
+    if image is None or not image.digest or image != target.at(image.digest) or said.get("base") != str(base):
+        raise BuildError(f"The step that pushes said {json.dumps(said)[:300]}. Ask an admin to look at `builds.image`.")
+    return image
 
 
 def _record(plan: EnvironmentPlan, lock: Lock, project: str) -> EnvironmentRecord:
