@@ -15,6 +15,7 @@ from jupyterhub.spawner import SpawnException
 from moorage.wire import NotebookAdmission, Size
 from moorage_images.errors import ManifestError as BadManifest
 from moorage_images.manifest import parse
+from moorage_service.context import Context
 from moorage_service.store.tables import ProjectRow
 from moorage_spawners import notebook_pod
 from moorage_spawners.launch.errors import ManifestError
@@ -23,10 +24,13 @@ from moorage_spawners.launch.pods import manifest
 from moorage_spawners.notebook_pod import Installation
 from moorage_spawners.options import KEYS, BadOption, read_options
 from moorage_spawners.server import Addresses
+from tests.fakes.hub import FakeHub
 from tests.fakes.pod_security import violations
 from tests.security.examples import examples
 from tests.security.test_specs import CANARY, DEFAULT, JSON, changed
+from tests.service.portal_bench import SMALL, sign_in
 from tests.spawners.kube_scene import ADMISSION, Scene, scene
+from tests.waiting import eventually
 
 Headers = dict[str, str]
 CLAIM = {"name": "theirs", "persistentVolumeClaim": {"claimName": "home"}}
@@ -185,6 +189,16 @@ def test_the_api_takes_no_field_of_a_pod(
             answer = client.post(f"/api/v1{path}", headers=headers, json=body)
             assert answer.status_code in (400, 422), f"{path} {body}: {answer.text}"
     assert client.get("/api/v1/notebooks", headers=ada).json() == []
+
+
+def test_the_portals_form_asks_the_hub_for_a_size_alone(
+    client: TestClient, context: Context, hub: FakeHub, project: ProjectRow, ada: Headers
+) -> None:
+    visitor = sign_in(client, context, ada, "ada")
+    more = {key: json.dumps(value) for key, value in HOSTILE.items()}
+    visitor.post("/start", {**more, "project": project.slug, **SMALL})
+    eventually(lambda: ("ada", project.slug) in hub.servers, what="the start")
+    assert set(hub.servers["ada", project.slug]) == set(KEYS)
 
 
 SIZE = {"cpu": 1, "memory": "2GiB"}
