@@ -11,13 +11,12 @@ from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.names import pod_name
 from moorage_spawners.launch.observed import now_utc, observe
 from moorage_spawners.launch.pod_view import address_of
-from moorage_spawners.launch.pods import PodSpec, Readiness
+from moorage_spawners.launch.pods import ENVIRONMENTS, PodSpec, Readiness
 from moorage_spawners.launch.types import Object
 from moorage_spawners.project import KIND, ROLE
 from moorage_spawners.readiness import NotReady
 
-# Where the notebook image, and what is laid on it, have things.
-ENVIRONMENTS = "/opt/moorage/environments"
+# Where the notebook image has things.
 PYTHON = "/opt/moorage/server/bin/python"
 SCRATCH = "/run/moorage"  # the server's own files: it runs though the home is full
 JUPYTER, RUNTIME = f"{SCRATCH}/jupyter", f"{SCRATCH}/runtime"
@@ -68,10 +67,15 @@ def spec(
         ),
         namespace=place.namespace, image=place.image, argv=_argv(admission.project, environment, here), env=env, size=size,
         home=here.home, home_claim=place.home_claim, secret_name=place.secret_name,
-        secret_env={name: key for name, key in place.secret_variables.items() if name not in env},
+        secret_env={name: key for name, key in place.secret_variables.items() if name not in env and not _is_a_machines(name)},
         uid=here.uid, gid=here.gid, scratch_paths=(SCRATCH,), ports={"notebook": here.port}, grace_s=here.grace_s,
         readiness=Readiness(port=here.port, path=f"{base_url}api", within_s=here.start_within_s),
     )  # fmt: skip
+
+
+def _is_a_machines(variable: str) -> bool:
+    """Whether it tells the container runtime which GPUs, and what of them, to show: more than were admitted, maybe."""
+    return variable.startswith(("NVIDIA_", "CUDA_VISIBLE_"))
 
 
 def _argv(project: str, environment: str, here: Installation) -> tuple[str, ...]:

@@ -47,6 +47,19 @@ def test_no_rule_has_a_wildcard_or_raises_rights(chart: Chart, example: str) -> 
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
+def test_roles_are_held_by_the_releases_own_accounts_and_no_role_takes_in_another(chart: Chart, example: str) -> None:
+    rendered = chart.render(EXAMPLES[example])
+    made = {role["metadata"]["name"] for kind in RBAC_ROLES for role in rendered.of(kind)}
+    for role in rendered.of("ClusterRole"):
+        assert "aggregationRule" not in role
+        assert not [label for label in role["metadata"]["labels"] if "rbac.authorization.k8s.io" in label]
+    for binding in (*rendered.of("ClusterRoleBinding"), *rendered.of("RoleBinding")):
+        assert binding["roleRef"]["name"] in made, "a role that the chart did not make"
+        for subject in binding["subjects"]:
+            assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", chart.namespace)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_nobody_reads_the_secrets_of_the_cluster(chart: Chart, example: str) -> None:
     rendered = chart.render(EXAMPLES[example])
     everywhere = {binding["roleRef"]["name"] for binding in rendered.of("ClusterRoleBinding")}

@@ -6,7 +6,7 @@ It keeps pods (and events) as a cluster would, and a history from which a stream
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,27 +44,27 @@ class FakeKubernetes:
     pages: int = 500
     piecewise: int = 0
     ending: bool = False
-    refusals: list[tuple[int, str, str]] = field(
-        default_factory=list
-    )  # status, reason, message of the next that is made
+    # Status, reason, message of the next that is made.
+    refusals: list[tuple[int, str, str]] = field(default_factory=list)
     closed: set[str] = field(default_factory=set)  # namespaces that nobody may look into
     forbidden: str = ""  # why anything but a pod may not be made
     events: "FakeKubernetes | None" = None  # of the same cluster
     lost_answers: int = 0  # so many are made, and their answers never come
     kubelet: Callable[[Object], Awaitable[None]] | None = None  # gets every pod that is made
-    logs: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of a pod's container, whole lines
+    logs: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # of a pod's container
     port: int = 0
     version: int = 100
     ended: list[tuple[str, Object]] = field(default_factory=list)  # name, options
     made: dict[str, Object] = field(default_factory=dict)  # all other objects, by path
     requests: list[str] = field(default_factory=list)  # "list" or "watch <version>"
-    paths: list[str] = field(default_factory=list)  # of lists and streams
+    paths: list[str] = field(default_factory=list)  # of lists and streams, and of all that is no pod
     answers: list[dict[str, Any]] = field(default_factory=list)  # lists to be answered instead of the true ones
     _objects: dict[tuple[str, str], Object] = field(default_factory=dict)
     _history: list[tuple[int, Object]] = field(default_factory=list)
     _snapshots: list[tuple[int, list[Object]]] = field(default_factory=list)
     _forgotten: int = 0  # streams from before this version get 410
     _streams: list[_Stream] = field(default_factory=list)
+    _space_streams: list[_Stream] = field(default_factory=list)
     _runner: web.AppRunner | None = None
     _kubelets: "set[asyncio.Task[None]]" = field(default_factory=set)
 
@@ -163,7 +163,7 @@ class FakeKubernetes:
         app.router.add_get("/api/v1/namespaces", self._namespaces)
         app.router.add_get(f"/api/v1/namespaces/{{namespace}}/{self.kind}/{{name}}/log", self._log)
         app.router.add_post("/{path:.*}", self._make_other)
-        app.router.add_get("/{path:.*}", self._list_others)
+        app.router.add_get("/{path:.*}", self._read_others)
         app.router.add_delete("/{path:.*}", self._remove_other)
         app.router.add_put("/{path:.*}", self._change_other)
         app.router.add_patch("/{path:.*}", self._change_other)
@@ -226,7 +226,16 @@ class FakeKubernetes:
         lines = self.logs.get((request.match_info["name"], request.query["container"]), [])
         return web.Response(text="".join(f"{line}\n" for line in lines))
 
-    async def _list_others(self, request: web.Request) -> web.StreamResponse:
+    async def _read_others(self, request: web.Request) -> web.StreamResponse:
+        """One object, or all of a kind."""
+        self.paths.append(request.path)
+        if self.failing is not None:
+            return _refusal(self.failing, "InternalError", "no")
+        if request.path in self.made:
+            return web.json_response(self.made[request.path])
+        parts = request.path.rpartition("/namespaces/")[2].split("/")
+        if parts[0] and len(parts) in (1, 3):
+            return _refusal(404, "NotFound", "not found")
         found = [each for path, each in self.made.items() if path.rpartition("/")[0] == request.path]
         chosen = [each for each in found if _chosen(each, request)]
         return web.json_response({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": chosen})
@@ -244,6 +253,8 @@ class FakeKubernetes:
         if path in self.made:
             return _refusal(409, "AlreadyExists", f"{path} already exists")
         self.made[path] = body
+        if body["kind"] == "Namespace":
+            self._space_comes(body)
         return web.json_response(body, status=201)
 
     async def _change_other(self, request: web.Request) -> web.StreamResponse:
@@ -257,15 +268,44 @@ class FakeKubernetes:
         self.made[request.path] = body
         return web.json_response(body)
 
+    def space(self, name: str, labels: Mapping[str, str]) -> None:
+        """A namespace comes, or gets these labels in place of those it has."""
+        before = self.remove_space(name)  # to whoever chooses by labels, one that loses them is as one that is removed
+        made: Object = before or {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        self._space_comes({**made, "metadata": {**made["metadata"], "labels": dict(labels)}})
+
+    def _space_comes(self, made: Object) -> None:
+        self.version += 1
+        made["metadata"].setdefault("uid", f"uid-{self.version}")
+        made["metadata"]["resourceVersion"] = str(self.version)
+        self.made[f"/api/v1/namespaces/{made['metadata']['name']}"] = made
+        for stream in self._space_streams:
+            stream.offer({"type": "ADDED", "object": made})
+
+    def remove_space(self, name: str) -> Object | None:
+        before = self.made.pop(f"/api/v1/namespaces/{name}", None)
+        self.version += 1
+        if before is not None:
+            gone = {**before, "metadata": {**before["metadata"], "resourceVersion": str(self.version)}}
+            for stream in self._space_streams:
+                stream.offer({"type": "DELETED", "object": gone})
+        return before
+
     async def _namespaces(self, request: web.Request) -> web.StreamResponse:
-        """Those that were made, and a stream on which none comes or goes."""
+        """Those that were made, and a stream of those that come and go by `space` and `remove_space`."""
         if "watch" not in request.query:
-            found = [{**each, "metadata": {**each["metadata"], "resourceVersion": "1"}} for each in self.made.values()]
+            found = [{**each, "metadata": {"resourceVersion": "1", **each["metadata"]}} for each in self.made.values()]
             spaces = [each for each in found if each["kind"] == "Namespace" and _chosen(each, request)]
-            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": spaces})
+            return web.json_response({"metadata": {"resourceVersion": str(self.version)}, "items": spaces})
         response = web.StreamResponse()
         await response.prepare(request)
-        await asyncio.sleep(3600)
+        stream = _Stream(request)
+        self._space_streams.append(stream)
+        try:
+            while (line := await stream.lines.get()) is not None:
+                await response.write(line)
+        finally:
+            self._space_streams.remove(stream)
         return response
 
     async def _one(self, request: web.Request) -> web.StreamResponse:

@@ -71,5 +71,5 @@ def test_a_notebook_starts_where_an_admin_made_the_namespaces(release: Release, 
 
     assert person.delete(f"{API}/notebooks/{newest(person)['id']}").is_success
     eventually(lambda: newest(person)["phase"] == "stopped", within=90, what="its end")
-    assert release.kubectl.list("pods", USERS) == []
+    eventually(lambda: release.kubectl.list("pods", USERS) == [], within=90, what="no object of its pod")
     assert person.get(f"{API}/check").json()["findings"] == []

@@ -26,6 +26,10 @@ ACCOUNTED = [
     "holds",
     "environment",
     "token",
+    "namespace",
+    "annotations",
+    "moorage.dev/owner",
+    "kueue.x-k8s.io/queue-name",
 ]
 FREE = {"parameters", "versions"}  # whose keys are the notebook's own, or an engine's
 

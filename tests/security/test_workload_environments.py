@@ -172,6 +172,8 @@ def test_a_secret_never_replaces_what_is_ours(context: Context, name: str) -> No
         "PYTHONHOME",
         "IPYTHONDIR",
         "GIT_SSH_COMMAND",
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
         "HOME",
         "A-B",
         "A=B",

@@ -1,6 +1,7 @@
 """A notebook is admitted on Kubernetes: what its pod needs is there before the hub is answered, and a pod's end is its end."""
 
 import base64
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import delete, select
 from moorage.wire import NotebookObservation, Phase, Size
 from moorage_service.admin.facts import gather
 from moorage_service.admin.invariants import held_while_alive
-from moorage_service.context import Context
+from moorage_service.context import Context, pods_of
 from moorage_service.ledger.backstop import hard_quota
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.notebooks.left_secrets import LeftSecrets
@@ -21,6 +22,7 @@ from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, LimitRow, ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.api_thread import ApiThread
+from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.kubernetes_settings import (
     Builds,
     GpuType,
@@ -30,7 +32,8 @@ from moorage_spawners.launch.kubernetes_settings import (
     Pods,
     Registry,
 )
-from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.labels import OWNER, Ownership
+from moorage_spawners.launch.pod_processes import PodProcesses
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
@@ -102,6 +105,18 @@ class Desk:
             )  # fmt: skip
 
         self.thread.wait(put())
+
+    def relabel(self, namespace: str, labels: dict[str, str]) -> None:
+        async def change() -> None:
+            self.kubernetes.space(namespace, labels)
+
+        self.thread.wait(change())
+
+    def remove_space(self, namespace: str) -> None:
+        async def remove() -> None:
+            self.kubernetes.remove_space(namespace)
+
+        self.thread.wait(remove())
 
     def remove_pod(self, answer: Any) -> None:
         async def remove() -> None:
@@ -270,6 +285,64 @@ def test_where_an_admin_makes_namespaces_they_are_closed_by_us_and_never_shared(
     body = {"user": "bob", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB}}
     refused = desk.client.post("/api/v1/notebooks", headers=desk.spawner, json=body)
     assert (refused.status_code, refused.json()["code"]) == (409, "namespace_missing")
+
+
+def test_a_home_that_is_there_and_is_anothers_is_refused_with_the_remedy(desk: Desk) -> None:
+    """As after a lost store: the namespace is nobody's by the rows, and somebody's by what is in it."""
+    assert desk.context.settings.kubernetes is not None
+    desk.context.settings.kubernetes.namespaces = ["team-a"]
+    path = "/api/v1/namespaces/team-a/persistentvolumeclaims/home"
+    theirs = {"metadata": {"name": "home", "labels": {OWNER: "us-before"}}, "kind": "PersistentVolumeClaim"}
+    desk.kubernetes.made[path] = theirs
+    refused = desk.admit()
+    assert (refused.status_code, refused.json()["code"]) == (409, "namespace_refused")
+    said = refused.json()["message"]
+    assert "The home there is of user us-before, and you are user us-" in said
+    assert desk.made("Secret") == {}  # nothing of theirs is put into it
+    with desk.context.database.read() as session:
+        (workload,) = session.scalars(select(WorkloadRow.id))
+    desk.until(workload, "failed")
+
+    theirs["metadata"]["labels"] = {}  # type: ignore[index]
+    assert "is of nobody that Moorage knows" in desk.admit().json()["message"]
+    asked = said.partition("`")[2].partition("`")[0].split()
+    assert asked[:6] == ["kubectl", "--namespace", "team-a", "label", "persistentvolumeclaim", "home"]
+    name, _, owner = asked[6].partition("=")
+    desk.kubernetes.made[path] = {**theirs, "metadata": {"name": "home", "labels": {name: owner}}}
+    with desk.context.database.read() as session:
+        (workload,) = session.scalars(select(WorkloadRow.id).where(WorkloadRow.ended_at.is_(None)))
+    desk.until(workload, "failed")
+    assert desk.admitted()["pod"]["namespace"] == "team-a"
+
+
+def test_what_runs_in_a_namespace_that_lost_its_label_still_runs(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload, namespace = answer["workload_id"], answer["pod"]["namespace"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    desk.relabel(namespace, {})
+    pods = desk.context.pods
+    assert pods is not None
+    eventually(lambda: "lost its label" in str(pods.heard_of()), what="the loss")
+    assert [seen.state for seen in desk.context.processes.observe(workload)] == ["running"]
+    # A service that starts now does not hear of the namespace at all.
+    anew = pods_of(desk.context.settings, desk.context.database, desk.context.wakeup)
+    assert anew is not None
+    with closing(anew):
+        with pytest.raises(StaleViewError, match="not known yet"):
+            anew.observe(workload)
+        eventually(lambda: is_gone(anew, workload) is False, what="the pod")
+        desk.remove_pod(answer)
+        desk.remove_space(namespace)
+        eventually(lambda: is_gone(anew, workload), what="its end")
+
+
+def is_gone(pods: PodProcesses, workload: str) -> bool | None:
+    """None while nobody knows."""
+    try:
+        return all(seen.gone for seen in pods.observe(workload))
+    except StaleViewError:
+        return None
 
 
 def test_a_namespace_is_kept_though_its_owner_is_renamed(desk: Desk) -> None:

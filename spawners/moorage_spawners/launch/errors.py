@@ -25,6 +25,12 @@ class ManifestError(LaunchError):
     code = "launch.manifest"
 
 
+class OtherOwnerError(LaunchError):
+    """An object that is one user's is there already, and is another's; the text says whose, and the remedy."""
+
+    code = "launch.other_owner"
+
+
 class StaleViewError(LaunchError):
     """What Kubernetes shows was not heard of for too long to decide anything by it."""
 

@@ -9,7 +9,8 @@ from typing import NoReturn
 from kubernetes_asyncio.client import ApiClient
 
 from moorage_spawners.launch.api_objects import LONGEST_REPLY, Resource, Unanswered, send
-from moorage_spawners.launch.errors import PodRefusedError
+from moorage_spawners.launch.errors import OtherOwnerError, PodRefusedError
+from moorage_spawners.launch.labels import OWNER
 from moorage_spawners.launch.reasons import refused
 from moorage_spawners.launch.types import Object
 
@@ -29,6 +30,30 @@ async def make(api: ApiClient, wanted: Object) -> None:
         return
     if status not in (200, 201):
         raise_refused(status, answer)
+
+
+async def make_own(api: ApiClient, wanted: Object) -> None:
+    """One user's own: what is there already stays as it is, and must be theirs by its label. Raises OtherOwnerError, too."""
+    await make(api, wanted)
+    path, owner = path_of(wanted), wanted["metadata"]["labels"][OWNER]
+    status, there = await send(api, "GET", path, None, within_s=WITHIN_S)
+    if status == 404:
+        raise Unanswered(f"{path} was there and is gone; asking again.")
+    if status != 200:
+        raise_refused(status, there)
+    found = (there["metadata"].get("labels") or {}).get(OWNER)
+    if found != owner:
+        raise OtherOwnerError(_not_theirs(wanted, found))
+
+
+def _not_theirs(wanted: Object, found: str | None) -> str:
+    metadata = wanted["metadata"]
+    namespace, name, owner = metadata["namespace"], metadata["name"], metadata["labels"][OWNER]
+    label = f"kubectl --namespace {namespace} label persistentvolumeclaim {name} {OWNER}={owner} --overwrite"
+    return (
+        f"The home there is {f'of user {found}' if found else 'of nobody that Moorage knows'}, and you are user {owner}. It may be that "
+        f"the store was lost: an admin puts back a copy of it, or, if the home is yours nevertheless, says so by `{label}`."
+    )
 
 
 async def keep(api: ApiClient, wanted: Object) -> None:

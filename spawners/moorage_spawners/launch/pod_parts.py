@@ -11,9 +11,10 @@ from moorage.wire.workloads import Size
 from moorage_spawners.launch.errors import ManifestError
 
 # A registry with a port or a dot, or localhost; a path; maybe a tag, for people; and the digest, which decides.
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 IMAGE = re.compile(
-    r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|[a-z0-9-]+(\.[a-z0-9-]+)*(?=:[0-9]))(:[0-9]{1,5})?"
-    r"(/[a-z0-9]+([._-]+[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}",
+    rf"(localhost|{_LABEL}(\.{_LABEL})+|{_LABEL}(\.{_LABEL})*(?=:[0-9]))(:[0-9]{{1,5}})?"
+    r"(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}",
     re.ASCII,
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)

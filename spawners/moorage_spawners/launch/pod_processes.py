@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from kubernetes_asyncio.client import ApiClient
 
@@ -13,15 +14,15 @@ from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.api_objects import Resource, Unanswered, read_log
 from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.errors import LaunchError, PodRefusedError, StaleViewError
-from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
-from moorage_spawners.launch.names import label_value
-from moorage_spawners.launch.object_calls import list_of, remove
+from moorage_spawners.launch.labels import OURS, Ownership
+from moorage_spawners.launch.object_calls import list_of, make_own, remove
 from moorage_spawners.launch.observed import PodObserver
+from moorage_spawners.launch.own_namespaces import OwnNamespaces
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.timing import STALE_AFTER_S, Timing
 from moorage_spawners.launch.types import Object, Observation
-from moorage_spawners.launch.watch import Change, Watcher
+from moorage_spawners.launch.watch import Watcher
 
 FIRST_LISTS_S, PODS_LISTS_S = 60.0, 10.0
 PREPARED_S = 25.0  # the hub waits 30 s
@@ -78,11 +79,16 @@ class PodProcesses:
             self._observer = PodObserver(self._pods, stale_after_s=self._stale_after_s)
             self._pods.listen(lambda _change: self._changed())
             self.calls = PodCalls(self.api, self._pods, settings)
-            spaces = [Resource(self.api, "namespaces", labels=self._label())]
-            self._spaces = None if namespaces else Watcher(spaces, timing=self._timing)
+            self._spaces = (
+                None
+                if namespaces
+                else OwnNamespaces(
+                    self.api, self._managed_by, came=self._watch, went=self._pods.drop, timing=self._timing
+                )
+            )
             if self._spaces is not None:
-                self._spaces.listen(self._take_namespace)
-                await _first_list(await opened.enter_async_context(self._spaces))
+                await opened.enter_async_context(self._spaces)
+                await _first_list(self._spaces.watcher)
             await opened.enter_async_context(self._pods)
             await self._hear_of_pods()
             self._opened = opened.pop_all()
@@ -100,18 +106,8 @@ class PodProcesses:
                 raise
             log.warning("what runs in some namespaces is not known yet: %s", error)
 
-    def _label(self) -> str:
-        return f"{INSTALLATION}={label_value(self._managed_by)}"
-
     def _pods_of(self, namespace: str) -> Resource:
         return Resource(self.api, "pods", namespace=namespace, labels=OURS)
-
-    def _take_namespace(self, change: Change) -> None:
-        name = change.object["metadata"]["name"]
-        if change.kind == "gone":
-            self._pods.drop(name)
-        else:
-            self._watch(name)
 
     def _watch(self, namespace: str) -> None:
         if namespace not in self._pods.namespaces():
@@ -125,16 +121,19 @@ class PodProcesses:
         self.thread.close()
 
     def prepare(
-        self, namespace: str, made: Sequence[Object], kept: Sequence[Object], gone: Sequence[Object] = ()
-    ) -> None:
-        """Makes what is not there of `made`, in order, brings `kept` to their present content, removes `gone`; it is watched from then on.
+        self, namespace: str, made: Sequence[Object], own: Sequence[Object], kept: Sequence[Object], gone: Sequence[Object] = ()
+    ) -> None:  # fmt: skip
+        """Makes what is not there of `made`, in order, and of `own`, the owner's alone; brings `kept` to their present content, removes
+        `gone`. It is watched from then on.
 
-        Raises PodRefusedError, Unanswered.
+        Raises PodRefusedError, Unanswered, and OtherOwnerError when what is there of `own` is another's.
         """
 
         async def work() -> None:
             await _patiently(lambda: self.calls.make(made))
             self._watch(namespace)
+            for each in own:
+                await _patiently(partial(make_own, self.api, each))
             await _patiently(lambda: self.calls.keep(kept))
             for each in gone:
                 await remove(self.api, each)
@@ -145,17 +144,17 @@ class PodProcesses:
         namespace = self._namespace_of(workload_id)
 
         async def look() -> list[Observation]:
-            found = self._look(workload_id, namespace)
+            found = await self._look(workload_id, namespace)
             if found or namespace not in self._pods.namespaces():
                 return found
             await self.calls.look(
                 workload_id, str(namespace)
             )  # nothing is believed to be gone that nobody has looked for
-            return self._look(workload_id, namespace)
+            return await self._look(workload_id, namespace)
 
         return self.thread.wait(look())
 
-    def _look(self, workload_id: str, namespace: str | None) -> list[Observation]:
+    async def _look(self, workload_id: str, namespace: str | None) -> list[Observation]:
         if namespace is None:  # nobody knows it but the cluster, maybe
             return self._observer.seen(workload_id)
         if namespace in self._pods.namespaces():
@@ -164,11 +163,25 @@ class PodProcesses:
             raise StaleViewError(
                 f"The namespace {namespace} is not watched: it is not in `rbac.namespaces` of the chart any more."
             )
-        if self._spaces.fresh_within(self._stale_after_s):
-            return self._observer.seen(workload_id)  # there is no such namespace: what was in it is gone
-        raise StaleViewError(
-            f"The cluster was not heard of for more than {self._stale_after_s:.0f} s. {self._spaces.trouble or ''}"
-        )
+        if not self._spaces.watcher.fresh_within(self._stale_after_s):
+            raise StaleViewError(
+                f"The cluster was not heard of for more than {self._stale_after_s:.0f} s. {self._spaces.trouble or ''}"
+            )
+        if await self._is_unlabelled(namespace, self._spaces):
+            raise StaleViewError(f"What runs in the namespace {namespace} is not known yet.")
+        return self._observer.seen(workload_id)  # there is no such namespace: what was in it is gone
+
+    async def _is_unlabelled(self, namespace: str, spaces: OwnNamespaces) -> bool:
+        """Whether it is there all the same, without our label or so new that it was not heard of; it is watched from now on."""
+        try:
+            there = await spaces.find(namespace)
+        except Unanswered as error:
+            raise StaleViewError(str(error)) from error
+        if there is None:
+            return False
+        self._watch(namespace)
+        spaces.seek(namespace)
+        return True
 
     def observe_all(self) -> list[Observation]:
         async def look() -> list[Observation]:
@@ -198,7 +211,7 @@ class PodProcesses:
         """False for a namespace that is gone for certain."""
         return (
             self._spaces is None
-            or not self._spaces.fresh_within(self._stale_after_s)
+            or not self._spaces.watcher.fresh_within(self._stale_after_s)
             or namespace in self._pods.namespaces()
         )
 
@@ -262,12 +275,12 @@ class PodProcesses:
         """
 
         async def look() -> tuple[float, str | None]:
-            watchers = [
-                each for each in (self._pods if self._pods.namespaces() else None, self._spaces) if each is not None
-            ]
-            return max((each.age() for each in watchers), default=0.0), next(
-                (each.trouble for each in watchers if each.trouble), None
-            )
+            ages = [self._pods.age()] if self._pods.namespaces() else []
+            troubles = [self._pods.trouble]
+            if self._spaces is not None:
+                ages.append(self._spaces.watcher.age())
+                troubles.append(self._spaces.trouble)
+            return max(ages, default=0.0), next((each for each in troubles if each), None)
 
         try:
             return self.thread.wait(look(), HEARD_WITHIN_S)

@@ -17,6 +17,7 @@ from moorage_service.context import Context
 from moorage_service.jobs.conclusion import SPOOL
 from moorage_service.quarantine import unreadable
 from moorage_service.settings import Settings
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import (
     AuditRow,
     BuildRow,
@@ -136,19 +137,21 @@ def _all(session: Session, kind: type[Row], *which: ColumnElement[bool]) -> list
 
 
 def _known(session: Session, ids: Iterable[str]) -> set[str]:
-    found = list(ids)
     known: set[str] = set()
-    for start in range(0, len(found), 500):
-        known |= set(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(found[start : start + 500]))))
+    for chunk in chunks(ids):
+        known |= set(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(chunk))))
     return known
 
 
 def _unsaved(session: Session, scratch: Iterable[str]) -> frozenset[str]:
     runs = [name for name in scratch if name.startswith("run-")]
-    query = select(WorkloadRow.id, WorkloadRow.details).where(
-        WorkloadRow.id.in_(runs), WorkloadRow.ended_at.is_not(None)
+    query = select(WorkloadRow.id, WorkloadRow.details).where(WorkloadRow.ended_at.is_not(None))
+    return frozenset(
+        row.id
+        for chunk in chunks(runs)
+        for row in session.execute(query.where(WorkloadRow.id.in_(chunk)))
+        if SPOOL in row.details
     )
-    return frozenset(row.id for row in session.execute(query) if SPOOL in row.details)
 
 
 def _told(session: Session, ids: Select[str]) -> dict[str, datetime]:

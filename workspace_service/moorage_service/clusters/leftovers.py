@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from moorage_service.clusters.operations import platform_of
 from moorage_service.context import Context
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import WorkloadRow
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,9 @@ def sweep(context: Context) -> None:
     """What the store does not know is left alone: the store may be older than what runs."""
 
     def ended(ids: Collection[str]) -> list[str]:
+        query = select(WorkloadRow.id).where(WorkloadRow.ended_at.is_not(None))
         with context.database.read() as session:
-            query = select(WorkloadRow.id).where(WorkloadRow.id.in_(ids), WorkloadRow.ended_at.is_not(None))
-            return list(session.scalars(query))
+            return [each for chunk in chunks(ids) for each in session.scalars(query.where(WorkloadRow.id.in_(chunk)))]
 
     for folder in platform_of(context).sweep(ended, older_s=HALF_MADE_S):
         log.warning("removed %s, which was left over", folder)

@@ -7,11 +7,11 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from moorage_service.context import Context
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import WorkloadRow
 
 EVERY_S = 600.0  # each look is one request for every namespace
 TIDY = timedelta(seconds=30)  # by then whoever ended it has removed what it left
-CHUNK = 500
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,8 @@ class LeftSecrets:
         if context.pods is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_s
-        found = sorted(context.pods.with_secrets())
-        for begin in range(0, len(found), CHUNK):
-            for workload_id in _ended(context, found[begin : begin + CHUNK]):
+        for chunk in chunks(sorted(context.pods.with_secrets())):
+            for workload_id in _ended(context, chunk):
                 log.warning("the Secret of %s, which has ended, was left; it is removed", workload_id)
                 context.forget(workload_id)
 

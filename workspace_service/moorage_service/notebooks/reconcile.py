@@ -14,6 +14,7 @@ from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads.hiding import hider
@@ -82,10 +83,11 @@ def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
     query = (
         select(WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, ReservationRow.bound, ReservationRow.lease_expires_at)
         .outerjoin(ReservationRow, ReservationRow.workload_id == WorkloadRow.id)
-        .where(WorkloadRow.id.in_(workload_ids), WorkloadRow.ended_at.is_(None))
+        .where(WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
     with context.database.read() as session:
-        rows = session.execute(query).all()
+        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(workload_ids)]
+        rows = [row for each in asked for row in session.execute(each)]
     now = context.clock()
     return {
         row.id: _Known(

@@ -16,9 +16,9 @@ from moorage_service.store.tables import SecretRow
 Scope = Literal["user", "project"]
 LONGEST = 64 * 1024  # bytes: what one variable of a process may hold, with room to spare
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-# Variables that make a process run other code, or that Moorage, Jupyter and the engines set themselves.
+# Variables that make a process run other code, that Moorage, Jupyter and the engines set themselves, or by which a machine hands out GPUs.
 _RESERVED = re.compile(
-    r"(?i)(LD_|DYLD_|PYTHON|MOORAGE_|JUPYTER|JPY_|IPYTHON|RAY_|DASK_|BASH_|GIT_SSH|NODE_OPTIONS|CUDA_VISIBLE).*"
+    r"(?i)(LD_|DYLD_|PYTHON|MOORAGE_|JUPYTER|JPY_|IPYTHON|RAY_|DASK_|BASH_|GIT_SSH|NODE_OPTIONS|CUDA_VISIBLE|NVIDIA_).*"
     r"|PATH|HOME|USER|SHELL|ENV|IFS|LANG|TMPDIR|PERL5OPT|PERL5LIB|RUBYOPT|PROMPT_COMMAND|EDITOR|PAGER"
 )
 

@@ -107,7 +107,7 @@ class KubernetesPlatform:
             secret(whose, space.name, answer.workload_id, arrangement.secrets),
         ]
         try:
-            self.pods.prepare(space.name, [*made, self._home(space)], kept, unwanted(space, release))
+            self.pods.prepare(space.name, made, [self._home(space)], kept, unwanted(space, release))
         except LaunchError as error:
             raise Conflict(
                 f"Your namespace {space.name} can't be made ready. {error}", code="namespace_refused"

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 
 from moorage_images.errors import ImagesError
 from moorage_images.oci.append import reappend
-from moorage_images.oci.collect import decide, listing
+from moorage_images.oci.collect import Listed, Round, decide, listing
 from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference, parse
 from moorage_images.oci.registry import Registry
 from moorage_images.pod_build import Found
 from moorage_service.context import Context
 from moorage_service.projects.platforms import registry
+from moorage_service.projects.platforms.sparing import Sparing
 from moorage_service.store.tables import EnvironmentRow, JobVersionRow, ProjectRow, WorkloadRow
 
 log = logging.getLogger(__name__)
@@ -118,15 +119,16 @@ class _Notes:
         fresh.rename(path)
 
 
-def collect(context: Context, known: Registry, repository: Reference, system: Reference) -> None:
+def collect(context: Context, known: Registry, repository: Reference, system: Reference, sparing: Sparing) -> None:
     """Once a day: takes away the images to which nothing has referred for `builds.keep_images_days`, of environments in `repository`, and
     in `system` those that they lie on. Raises RegistryError.
 
-    Environments stay in the store without an image: whoever builds the same again gets a new one.
+    Environments stay in the store without an image: whoever builds the same again gets a new one. What a build is at, or was within the
+    last hour, is spared.
     """
-    for each in _collect(context, known, repository, UNUSED, lambda row: row.image):
+    for each in _collect(context, known, repository, UNUSED, lambda row: row.image, sparing):
         log.warning("the image %s of an environment in use is not in the registry: build its project again", each)
-    _collect(context, known, system, UNUSED_SYSTEM, lambda row: row.base)
+    _collect(context, known, system, UNUSED_SYSTEM, lambda row: row.base, sparing)
 
 
 def _collect(
@@ -135,6 +137,7 @@ def _collect(
     repository: Reference,
     notes_file: str,
     refers: Callable[[EnvironmentRow], str | None],
+    sparing: Sparing,
 ) -> Sequence[Reference]:
     """`refers`: to which image an environment does, if it is used. Those that are not there."""
     assert context.settings.kubernetes is not None
@@ -145,21 +148,41 @@ def _collect(
     long_ago = now - timedelta(days=context.settings.kubernetes.builds.keep_images_days)
     ripe = {digest for digest, since in notes.unused.items() if since <= long_ago}
     listed = listing(known, repository)
-    with context.database.begin() as session:  # nobody begins to use one meanwhile; afterwards there is none to use
+    with sparing.collection() as spared:
+        decided = _take_out_of_store(context, repository, listed, ripe, spared, refers)
+        for each in decided.gone:
+            known.delete(each)
+            log.info("the image %s was taken away: nothing refers to it any more", each)
+    _Notes(looked_at=now, unused={digest: notes.unused.get(digest, now) for digest in decided.unused}).write(path)
+    return decided.lost
+
+
+def _take_out_of_store(
+    context: Context,
+    repository: Reference,
+    listed: Sequence[Listed],
+    ripe: Collection[str],
+    spared: Collection[str],
+    refers: Callable[[EnvironmentRow], str | None],
+) -> Round:
+    """What may go is nobody's image any more when this returns, so that nobody begins to use it."""
+    kept = [
+        replace(repository, tag=tag)
+        for one in listed
+        for tag in one.tags
+        if tag in spared or registry.environment_of(tag) in spared
+    ]
+    with context.database.begin() as session:
         context.leadership.require()
         rows = list(session.scalars(select(EnvironmentRow).where(EnvironmentRow.image.is_not(None))))
         used = in_use(session)
-        wanted = {parse(image) for row in rows if row.digest in used and (image := refers(row)) is not None}
-        decided = decide(repository, wanted, listed, ripe)
+        wanted = [parse(image) for row in rows if row.digest in used and (image := refers(row)) is not None]
+        decided = decide(repository, [*wanted, *kept], listed, ripe)
         gone = {str(each) for each in decided.gone}
         for row in rows:
             if row.image in gone:
                 row.image, row.base = None, None
-    for each in decided.gone:
-        known.delete(each)
-        log.info("the image %s was taken away: nothing refers to it any more", each)
-    _Notes(looked_at=now, unused={digest: notes.unused.get(digest, now) for digest in decided.unused}).write(path)
-    return decided.lost
+    return decided
 
 
 def _minor(version: str) -> list[str]:

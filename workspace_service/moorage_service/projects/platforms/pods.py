@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from kubernetes_asyncio.client import ApiClient
 
 from moorage_images import plan as plans
 from moorage_images.environments import EnvironmentRecord
-from moorage_images.errors import BuildError, ImagesError
+from moorage_images.errors import BuildError, ImagesError, RefusedError
 from moorage_images.manifest import Manifest
 from moorage_images.network import has_credentials, network_environment, without_credentials
 from moorage_images.oci.append import reappend
@@ -33,6 +34,7 @@ from moorage_service.projects.platforms.base import Built
 from moorage_service.projects.platforms.pod_cluster import PodCluster
 from moorage_service.projects.platforms.pod_manifests import BuildPod
 from moorage_service.projects.platforms.pod_run import message_of
+from moorage_service.projects.platforms.sparing import Sparing
 from moorage_service.projects.platforms.system import SystemImages
 from moorage_service.store.tables import EnvironmentRow
 from moorage_spawners.launch.api_client import connect
@@ -49,6 +51,7 @@ class PodBuilds:
         self._cluster = PodCluster(
             self._settings, context.settings.build_timeout_s, context.leadership.require, connect
         )
+        self._sparing = Sparing(context.clock)
 
     @property
     def at_once(self) -> int:
@@ -56,30 +59,20 @@ class PodBuilds:
 
     def build(self, build_id: str, project: str, manifest: Manifest, log: Log, cancel: threading.Event) -> Built:
         registry.repository(self._settings)  # there is one
-        with registry.opened(self._settings) as known:
+        with registry.opened(self._settings) as known, ExitStack() as spared:
             base, system = registry.base_of(known, self._settings), None
             if manifest.system:
                 system = SystemPackages(names=tuple(sorted(manifest.system)), base=base.digest)
+                spared.enter_context(self._sparing.build(str(registry.system_target(self._settings, system).tag)))
                 made = SystemImages(
-                    cluster=self._cluster,
-                    known=known,
-                    settings=self._settings,
+                    cluster=self._cluster, known=known, settings=self._settings,
                     time_s=self._context.settings.build_timeout_s,
-                )
+                )  # fmt: skip
                 base = made.image(system, base, (build_id, project), log, cancel)
             order = _Order(
-                self._context,
-                self._cluster,
-                known,
-                self._settings,
-                base,
-                system,
-                build_id,
-                project,
-                manifest,
-                log,
-                cancel,
-            )
+                self._context, self._cluster, known, self._settings, base, system, build_id, project, manifest, log, cancel,
+                self._sparing,
+            )  # fmt: skip
             variables = network_environment(self._settings.builds.env)
             try:
                 return order.carry_out(variables, from_source=False)
@@ -102,7 +95,7 @@ class PodBuilds:
                 outdated = images.on_other_bases(self._context, base, system)
                 if outdated:
                     images.move(self._context, known, outdated, base, self._look_into(base, cancel))
-                images.collect(self._context, known, repository, system)
+                images.collect(self._context, known, repository, system, self._sparing)
         except ImagesError as error:
             log.warning("environments' images are looked after another time: %s", error.message)
 
@@ -136,6 +129,7 @@ class _Order:
     manifest: Manifest
     log: Log
     cancel: threading.Event
+    sparing: Sparing
 
     def carry_out(self, variables: Mapping[str, str], *, from_source: bool) -> Built:
         """Raises NoWheelError, only when not `from_source`."""
@@ -149,11 +143,12 @@ class _Order:
         plan = replace(found.plan(python, self.manifest), system=self.system)
         lock = Lock(text=found.lock, from_source=from_source)
         record = _record(plan, lock, self.project)
-        there = self._there(record)
-        if there is not None:
-            self.log(f"Environment {record.digest} is there already, with exactly these versions.")
-            return there
-        return self._built(pod, replace(task, lock=lock.text), record)
+        with self.sparing.build(record.digest):
+            there = self._there(record)
+            if there is not None:
+                self.log(f"Environment {record.digest} is there already, with exactly these versions.")
+                return there
+            return self._built(pod, replace(task, lock=lock.text), record)
 
     def _there(self, record: EnvironmentRecord) -> Built | None:
         with self.context.database.read() as session:
@@ -175,15 +170,22 @@ class _Order:
         target = registry.target(self.settings, record.digest, self.base)
         wanted = pod.building(record.digest, task.python, target, plain_http=registry.plain_http(self.settings))
         said = message_of(self.cluster.run(pod, wanted, task.encoded(), self.log, self.cancel), "push")
-        image, base = said.get("image"), said.get("base")
-        if not isinstance(image, str) or not isinstance(base, str):
-            raise BuildError(
-                f"The step that pushes said {json.dumps(said)[:300]}. Ask an admin to look at `builds.image`."
-            )
+        image = pushed(said, target, self.base)
         size, sent = _in_mib(said.get("size")), _in_mib(said.get("sent"))
         self.log(f"Environment {record.digest} is ready: Python {record.python}, {len(record.packages)} packages.")
         self.log(f"Its image has {size}, {sent} of them were not in the registry yet.")
-        return Built(record=record, image=image, base=base)
+        return Built(record=record, image=str(image), base=str(self.base))
+
+
+def pushed(said: Mapping[str, object], target: Reference, base: Reference) -> Reference:
+    """The image that the step that pushes says it made, by digest. Raises BuildError when it is not on `base`, or not at `target`."""
+    try:
+        image = parse(str(said.get("image")))
+    except RefusedError:
+        image = None
+    if image is None or not image.digest or image != target.at(image.digest) or said.get("base") != str(base):
+        raise BuildError(f"The step that pushes said {json.dumps(said)[:300]}. Ask an admin to look at `builds.image`.")
+    return image
 
 
 def _record(plan: EnvironmentPlan, lock: Lock, project: str) -> EnvironmentRecord:

@@ -62,6 +62,11 @@ def system_target(settings: KubernetesSettings, packages: SystemPackages) -> Ref
     return Reference(where.host, where.repository, named[:40])
 
 
+def environment_of(tag: str) -> str:
+    """Whose image has this tag."""
+    return tag.rpartition("-")[0]
+
+
 def base_of(registry: Registry, settings: KubernetesSettings) -> Reference:
     """The notebook image as it is now, by the digest of the very manifest for this architecture. Raises RegistryError."""
     return registry.image(parse(settings.pods.image), own_architecture()).reference
