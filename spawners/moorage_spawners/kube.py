@@ -6,6 +6,7 @@ that was restarted finds its pods by their names, which it wrote down before it 
 
 import asyncio
 import contextlib
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -23,10 +24,12 @@ from moorage_spawners.launch.labels import WORKLOAD
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.object_calls import WITHIN_S
 from moorage_spawners.launch.observed import now_utc, observe
+from moorage_spawners.launch.pauses import pause_s
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pod_view import PodView, Standing, address_of
 from moorage_spawners.launch.pods import PodSpec
+from moorage_spawners.launch.timing import Timing
 from moorage_spawners.launch.types import Object
 from moorage_spawners.notebook_pod import Installation, RunningPod
 from moorage_spawners.placement import Placement
@@ -51,7 +54,15 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         PodSettings, args=(), help="The installation's rules for users' pods; `c.KubeSpawner` adds to them."
     ).tag(config=True)
     home = Unicode("/home/jovyan", help="Where a pod has its user's home.").tag(config=True)
-    retry_s = Float(1.0, help="Between two tries to make a pod, in seconds.").tag(config=True)
+    retry_s = Float(1.0, help="At most, between the first and the second try to make a pod, in seconds.").tag(
+        config=True
+    )
+    longest_retry_s = Float(10.0, help="Between later tries, which come less and less often, in seconds.").tag(
+        config=True
+    )
+    timing = Instance(Timing, args=(), help="How long the cluster may say nothing of a pod that is waited for.").tag(
+        config=True
+    )
     hopeless_s = Float(15.0, help="How long an image that can't be had is waited for, in seconds.").tag(config=True)
     end_within_s = Float(60.0, help="How long the end of a pod is waited for beyond its grace, in seconds.").tag(
         config=True
@@ -82,7 +93,7 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         self._remember_at(admission, spec.namespace, spec.name)
         reach("pod.remembered")
         api = await self._client()
-        async with PodView(api, spec.namespace, spec.name) as view:
+        async with self._view(api) as view:
             await self._make(PodCalls(api, view.pods, self._pod_settings()), spec)
             reach("pod.started")
             ready = await self._until_ready(view)
@@ -108,15 +119,16 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
     async def _make(self, calls: PodCalls, spec: PodSpec) -> None:
         """Asked again as long as there is time, when nobody knows whether it was made, or it may be taken later."""
         clock = asyncio.get_running_loop().time
-        while True:
+        for failures in itertools.count(1):
             try:
                 await calls.start(spec)
                 return
             except (Unanswered, PodRefusedError) as error:
-                if (isinstance(error, PodRefusedError) and not error.waits) or clock() + self.retry_s > self._late:
+                left = self._late - clock()
+                if (isinstance(error, PodRefusedError) and not error.waits) or left < self.retry_s:
                     raise
                 self._step(30, str(error))
-            await asyncio.sleep(self.retry_s)
+            await asyncio.sleep(min(left, pause_s(failures, first_s=self.retry_s, longest_s=self.longest_retry_s)))
 
     async def _until_ready(self, view: PodView) -> Standing:
         """Tells each step, here and to the service. Raises NotReady with what was in the way last."""
@@ -213,7 +225,7 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         """At the hub's start. It ends what does not answer soon, so a start that is under way is waited for as a new one is."""
         loop = asyncio.get_running_loop()
         now: Standing | None = None
-        async with PodView(await self._client(), self._namespace, self._pod_name) as view:
+        async with self._view(await self._client()) as view:
             try:
                 async with asyncio.timeout_at(loop.time() + self.start_timeout):
                     while now is None or now.state == "waiting":
@@ -240,7 +252,7 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         await self._observed("gone", "Stopped.")
         api, grace_s = await self._client(), 1 if now else math.ceil(self.stop_grace_s)
         standing: Standing | None = None
-        async with PodView(api, self._namespace, self._pod_name) as view:
+        async with self._view(api) as view:
             calls = PodCalls(api, view.pods, self._pod_settings())
             await calls.stop(self._workload_id, self._namespace, generation=self._generation, grace_s=grace_s)
             with contextlib.suppress(
@@ -249,6 +261,9 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
                 async with asyncio.timeout(grace_s + self.end_within_s):
                     while standing is None or standing.state != "ended":
                         standing = await view.news(standing)
+
+    def _view(self, api: ApiClient) -> PodView:
+        return PodView(api, self._namespace, self._pod_name, timing=self.timing)
 
     async def _pod(self) -> Object | None:
         """As it is now; None when it is not there. Raises Unanswered."""

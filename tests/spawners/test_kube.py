@@ -1,6 +1,7 @@
 """A notebook starts as a pod: what is made, what is told on the way, and what becomes of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,10 +115,10 @@ async def test_a_start_that_takes_too_long_says_what_was_in_the_way(tmp_path: Pa
         said = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
         kube.happens(conditions={"PodScheduled": {"status": "False", "reason": "Unschedulable", "message": said}})
         with pytest.raises(
-            SpawnException, match=r"did not start within 3 s\. No machine of that kind has enough free GPUs\."
+            SpawnException, match=r"did not start within 3 s\. No machine has a free GPU\."
         ):
             await starting
-        await kube.told("failed", "No machine of that kind has enough free GPUs.")
+        await kube.told("failed", "No machine has a free GPU.")
 
 
 async def test_a_server_that_crashes_is_told_with_its_last_words(kube: Scene) -> None:
@@ -162,6 +163,17 @@ async def test_an_answer_that_never_came_makes_no_second_pod(kube: Scene) -> Non
     await starting
     assert len(kube.kubernetes.objects()) == 1
     assert any("does not answer just now" in step for step in kube.steps)
+
+
+async def test_a_cluster_in_trouble_is_asked_for_a_pod_less_and_less_often(kube: Scene) -> None:
+    kube.kubernetes.refusals = [(429, "TooManyRequests", "too many requests")] * 4
+    begun = time.monotonic()
+    starting = kube.start(kube.spawner())
+    await kube.made()
+    # Each pause is at least half of 0.05, 0.1, 0.2, 0.4 s.
+    assert time.monotonic() - begun > (0.05 + 0.1 + 0.2 + 0.4) / 2
+    kube.answers()
+    await starting
 
 
 async def test_a_refusal_is_told_at_once(kube: Scene) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,8 +48,10 @@ class Scene:
                 await asyncio.sleep(0.01)
 
 
-def opened(spaces: dict[str, str], changed: Callable[[], None]) -> PodProcesses:
-    return PodProcesses("moorage.moorage", ["one", "two"], PodSettings(), namespace_of=spaces.get, changed=changed)
+def opened(
+    spaces: dict[str, str], changed: Callable[[], None], namespaces: Sequence[str] = ("one", "two")
+) -> PodProcesses:
+    return PodProcesses("moorage.moorage", namespaces, PodSettings(), namespace_of=spaces.get, changed=changed)
 
 
 @pytest.fixture
@@ -148,6 +150,18 @@ async def test_one_namespace_that_cannot_be_looked_into_hinders_nobody_else(
             assert [seen.workload_id for seen in await asyncio.to_thread(processes.observe_all)] == ["nb-1"]
         finally:
             await asyncio.to_thread(processes.close)
+
+
+async def test_where_nobody_has_started_anything_yet_nothing_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moorage_spawners.launch.pod_processes.PODS_LISTS_S", 3600)
+    kubernetes = FakeKubernetes()
+    async with serving(kubernetes), asyncio.timeout(WITHIN):
+        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, kubernetes.port))
+        processes = await asyncio.to_thread(opened, {}, lambda: None, [])
+        assert (await asyncio.to_thread(processes.heard_of))[1] is None
+        await asyncio.to_thread(processes.close)
 
 
 async def test_outside_of_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -107,7 +108,9 @@ async def test_while_the_server_is_away_nothing_is_called_gone_and_the_picture_a
         assert scene.heard[-2:] == [("gone", "nb-1"), ("seen", "nb-3")]
 
 
-async def test_a_silent_connection_is_given_up_and_what_happened_meanwhile_is_seen() -> None:
+async def test_a_silent_connection_is_given_up_and_what_happened_meanwhile_is_seen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with watching(timing=replace(QUICK, silence_s=0.3)) as scene:
         scene.kubernetes.put("nb-1")
         await scene.shows("nb-1")
@@ -116,6 +119,7 @@ async def test_a_silent_connection_is_given_up_and_what_happened_meanwhile_is_se
         scene.kubernetes.silent = False  # for who asks anew; the old stream said nothing of it
         await scene.shows()
         assert scene.heard[-1] == ("gone", "nb-1")
+    assert caplog.records == []  # most clusters are quiet at night
 
 
 async def test_a_list_that_never_comes_is_given_up() -> None:
@@ -160,3 +164,16 @@ async def test_a_line_that_comes_byte_by_byte_is_one_line() -> None:
         scene.kubernetes.put("nb-1", status={"message": "a\nb é 漢"})
         await scene.shows("nb-1")
         assert scene.watcher.objects()[0]["status"] == {"message": "a\nb é 漢"}
+
+
+async def test_the_system_itself_asks_whether_a_quiet_stream_still_stands() -> None:
+    """Else a connection that was lost on the way would be waited for as long as one in which there is nothing to say."""
+    async with watching() as scene:
+        assert probed(scene.kubernetes.port) == [True]
+
+
+def probed(port: int) -> list[bool]:
+    """Of each connection to this port of this machine whether a timer of keep-alive probes runs (proc_pid_net(5): `tr` is 2)."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    there = [row for row in rows if row[2].endswith(f":{port:04X}") and row[3] == "01"]
+    return [row[5].startswith("02:") for row in there]

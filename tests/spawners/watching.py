@@ -8,7 +8,8 @@ from typing import Any
 
 from moorage_spawners.launch.api_objects import Resource
 from moorage_spawners.launch.labels import OURS
-from moorage_spawners.launch.watch import Change, Timing, Watcher
+from moorage_spawners.launch.timing import Timing
+from moorage_spawners.launch.watch import Change, Watcher
 from tests.fakes.kubernetes import FakeKubernetes, serving
 
 QUICK = Timing(

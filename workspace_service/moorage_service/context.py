@@ -119,6 +119,8 @@ def pods_of(settings: Settings, database: Database, wakeup: Wakeup) -> "PodProce
         of.pod_settings(),
         namespace_of=Namespaces(database).of_workload,
         changed=wakeup.notify,
+        timing=of.watch.timing(),
+        stale_after_s=of.watch.stale_s,
     )
 
 

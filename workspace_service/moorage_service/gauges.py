@@ -62,9 +62,24 @@ class StoreGauges(Collector):
         for beat in self._context.heartbeats.all():
             age.add_metric([beat.loop], beat.age_s)
         yield age
+        yield GaugeMetricFamily(
+            "moorage_leading", "1 of the service process that acts: starts, ends, fires, builds. The others answer requests.",
+            value=float(self._context.leadership.held()),
+        )  # fmt: skip
+        yield self._watch()
         usage = shutil.disk_usage(self._context.settings.state)
         yield GaugeMetricFamily("moorage_disk_free_bytes", "Free on the disk of the state folder.", value=usage.free)
         yield GaugeMetricFamily("moorage_disk_bytes", "The size of the disk of the state folder.", value=usage.total)
+
+    def _watch(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "moorage_watch_age_seconds",
+            "On Kubernetes: since the API server last bore out what is known of the pods.",
+            labels=[],
+        )
+        if self._context.pods is not None:
+            family.add_metric([], self._context.pods.heard_of()[0])
+        return family
 
     def _phases(self, session: Session) -> GaugeMetricFamily:
         family = GaugeMetricFamily(

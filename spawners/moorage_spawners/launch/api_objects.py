@@ -6,6 +6,7 @@ Every failure is one of two: `Expired` (the server has forgotten the version tha
 
 import json
 import math
+import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
 
+from moorage_spawners.launch.errors import Silent as Silent
 from moorage_spawners.launch.errors import Unanswered as Unanswered
 from moorage_spawners.launch.types import Object
 
@@ -20,6 +22,8 @@ PAGE = 500  # objects in one answer
 CONNECT_S = 10.0
 SLACK = 1.05  # a server that keeps a stream for longer than it was asked to is left
 GONE = 410
+# Of a silent connection: asked after so many seconds, again every so many, and lost after so many without an answer.
+PROBES = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 LONGEST_REPLY = 300  # characters of a server's message that are kept
 
 
@@ -83,9 +87,10 @@ class Resource:
             raise Unanswered(_sentence(self.path, error)) from error
 
     async def watch(self, version: str, *, lasts_s: float, silence_s: float) -> AsyncGenerator[Sent, None]:
-        """Changes after `version`, for `lasts_s` seconds at most. Raises Unanswered when nothing at all comes for `silence_s`.
+        """Changes after `version`, for `lasts_s` seconds at most. Raises Silent when nothing at all comes for `silence_s`.
 
-        A server sends a bookmark about every minute, so a stream in which nothing comes for longer is a dead connection.
+        A server sends a bookmark about every minute as long as anything changes that it keeps; where nothing does, silence is not
+        told from a dead connection.
         """
         query = [
             ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version),
@@ -94,6 +99,7 @@ class Resource:
         timeout = aiohttp.ClientTimeout(total=lasts_s * SLACK, sock_connect=CONNECT_S, sock_read=silence_s)
         try:
             async with await self._get(query, timeout) as response:
+                _ask_whether_it_stands(response)
                 await _check(response)
                 rest = b""
                 async for chunk in response.content.iter_any():
@@ -101,6 +107,8 @@ class Resource:
                     for line in lines:
                         if line.strip():
                             yield _sent(line)
+        except aiohttp.SocketTimeoutError as error:
+            raise Silent(_sentence(self.path, error)) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unanswered(_sentence(self.path, error)) from error
 
@@ -147,6 +155,16 @@ async def read_log(api: ApiClient, namespace: str, pod: str, *, lines: int, long
             return (await response.read())[-longest:] if response.status == 200 else b""
     except (aiohttp.ClientError, OSError) as error:
         raise Unanswered(_sentence(path, error)) from error
+
+
+def _ask_whether_it_stands(response: aiohttp.ClientResponse) -> None:
+    """The system asks the other side of a stream in which nothing comes, and ends a connection that has been lost on the way."""
+    connection = response.connection
+    line = None if connection is None or connection.transport is None else connection.transport.get_extra_info("socket")
+    if line is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in PROBES.items():
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

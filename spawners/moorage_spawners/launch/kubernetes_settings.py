@@ -1,11 +1,13 @@
 """What hub and service are told of the cluster in which they run, by the chart: the part `kubernetes:` of their settings."""
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from moorage_spawners.launch.namespaces import PRIVATE_RANGES, ReleaseSettings
 from moorage_spawners.launch.pod_parts import PodSettings
+from moorage_spawners.launch.timing import STALE_AFTER_S, Timing
 
 
 class _Part(BaseModel):
@@ -35,7 +37,7 @@ class Homes(_Part):
 
 
 class NetworkPolicy(_Part):
-    """What users' pods may reach. `core_labels`: of the chart's own pods."""
+    """What users' pods may reach. `core_labels`: of the chart's own pods; `hub_labels`, `proxy_labels`: of a hub that was there before."""
 
     enabled: bool = True
     blocked_addresses: list[str] = Field(default_factory=list)
@@ -43,6 +45,8 @@ class NetworkPolicy(_Part):
     private_ips: bool = False
     egress: list[dict[str, Any]] = Field(default_factory=list)
     core_labels: dict[str, str] = Field(default_factory=dict)
+    hub_labels: dict[str, str] = Field(default_factory=dict)
+    proxy_labels: dict[str, str] = Field(default_factory=dict)
 
 
 class Registry(_Part):
@@ -52,6 +56,19 @@ class Registry(_Part):
     insecure: bool = False
     push_secret: str = ""
     pull_secret: str = ""
+
+
+class SystemBuilds(_Part):
+    """Pods that install Debian packages, as root of an image. `namespace`: made by an admin for them alone; none are installed when empty.
+
+    `user_namespace`: whether that root is nobody outside the pod. `sources`: a .sources file in place of the image's; `apt`: further
+    settings, as in apt.conf.
+    """
+
+    namespace: str = ""
+    user_namespace: bool = False
+    sources: str = ""
+    apt: str = ""
 
 
 class Builds(_Part):
@@ -72,6 +89,7 @@ class Builds(_Part):
     concurrent: int = Field(2, ge=1)
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    system: SystemBuilds = Field(default_factory=SystemBuilds)
 
 
 class GpuType(_Part):
@@ -81,6 +99,31 @@ class GpuType(_Part):
     resource: str = "nvidia.com/gpu"
     count: int | None = Field(None, ge=0)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class Watch(_Part):
+    """How old what is known of the pods may be. `resync_s`: a complete list comes at least so often. `silence_s`: a stream of changes
+    in which nothing comes for so long is dead; a server sends a word about every minute. `stale_s`: what was not borne out for so long
+    decides nothing.
+    """
+
+    resync_s: float = Field(300.0, gt=0)
+    silence_s: float = Field(100.0, gt=0)
+    stale_s: float = Field(STALE_AFTER_S, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.stale_s <= self.silence_s:
+            raise ValueError(
+                "stale_s must be more than silence_s, or a quiet cluster would count as one that is not heard of"
+            )
+        return self
+
+    def timing(self) -> Timing:
+        usual = Timing()
+        # A stream that was only silent is no failure after which to wait longer.
+        steady_s = min(usual.steady_s, self.silence_s / 2)
+        return replace(usual, resync_s=self.resync_s, silence_s=self.silence_s, steady_s=steady_s)
 
 
 class KubernetesSettings(_Part):
@@ -109,6 +152,7 @@ class KubernetesSettings(_Part):
     network_policy: NetworkPolicy
     registry: Registry
     builds: Builds
+    watch: Watch = Field(default_factory=Watch)
     kuberay: bool = False
     dask_operator: bool = False
 
@@ -121,6 +165,7 @@ class KubernetesSettings(_Part):
             spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
             world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)), egress=tuple(policy.egress),
             policies=policy.enabled, labels=self.namespace_labels, annotations=self.namespace_annotations,
+            elsewhere={"hub": policy.hub_labels, "proxy": policy.proxy_labels},
         )  # fmt: skip
 
     def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:

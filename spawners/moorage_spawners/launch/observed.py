@@ -18,11 +18,11 @@ from moorage_spawners.launch.quantity import parse_quantity
 from moorage_spawners.launch.reasons import explain
 from moorage_spawners.launch.reasons.endings import UNSEEN
 from moorage_spawners.launch.reasons.reading import moment, states, status
+from moorage_spawners.launch.timing import STALE_AFTER_S
 from moorage_spawners.launch.types import Object, Observation, ProcessState
 from moorage_spawners.launch.watch import Change, Watcher
 
 OVERDUE = timedelta(seconds=60)  # after the end of a pod's grace its kubelet would long have confirmed its end
-STALE_AFTER_S = 150.0  # bookmarks come about every minute
 MOST_DEPARTED = 5000
 REMOVED = "Its pod was removed from the cluster. Start it again."
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -15,9 +16,10 @@ from moorage_spawners.launch.errors import LaunchError, PodRefusedError, StaleVi
 from moorage_spawners.launch.labels import INSTALLATION, OURS, Ownership
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.object_calls import list_of, remove
-from moorage_spawners.launch.observed import STALE_AFTER_S, PodObserver
+from moorage_spawners.launch.observed import PodObserver
 from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
+from moorage_spawners.launch.timing import STALE_AFTER_S, Timing
 from moorage_spawners.launch.types import Object, Observation
 from moorage_spawners.launch.watch import Change, Watcher
 
@@ -28,6 +30,7 @@ RIGHTS_S, RIGHTS_PAUSE_S = 10.0, 0.1
 SECRET = {"apiVersion": "v1", "kind": "Secret"}
 LOG_LINES = 200
 LOG_WITHIN_S = 10.0
+HEARD_WITHIN_S = 5.0  # a page, or a scrape, waits for this
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +40,7 @@ class PodProcesses:
     def __init__(
         self, managed_by: str, namespaces: Sequence[str], settings: PodSettings, *,
         namespace_of: Callable[[str], str | None], changed: Callable[[], None],
+        timing: Timing | None = None, stale_after_s: float = STALE_AFTER_S,
     ) -> None:  # fmt: skip
         """`namespaces`: made by an admin; where there are none, those that carry our label, as they come and go. `changed`: called in
         another thread when anything of a pod did. Raises LaunchError when the cluster can't be seen.
@@ -45,6 +49,8 @@ class PodProcesses:
         self._managed_by = managed_by
         self._namespace_of = namespace_of
         self._changed = changed
+        self._timing = timing
+        self._stale_after_s = stale_after_s
         self._guard: Callable[[], None] = lambda: None
         try:
             self.thread.wait(self._open(namespaces, settings), FIRST_LISTS_S)
@@ -68,11 +74,12 @@ class PodProcesses:
     async def _open(self, namespaces: Sequence[str], settings: PodSettings) -> None:
         async with AsyncExitStack() as opened:
             self.api: ApiClient = await opened.enter_async_context(await connect())
-            self._pods = Watcher([self._pods_of(name) for name in namespaces])
-            self._observer = PodObserver(self._pods)
+            self._pods = Watcher([self._pods_of(name) for name in namespaces], timing=self._timing)
+            self._observer = PodObserver(self._pods, stale_after_s=self._stale_after_s)
             self._pods.listen(lambda _change: self._changed())
             self.calls = PodCalls(self.api, self._pods, settings)
-            self._spaces = None if namespaces else Watcher([Resource(self.api, "namespaces", labels=self._label())])
+            spaces = [Resource(self.api, "namespaces", labels=self._label())]
+            self._spaces = None if namespaces else Watcher(spaces, timing=self._timing)
             if self._spaces is not None:
                 self._spaces.listen(self._take_namespace)
                 await _first_list(await opened.enter_async_context(self._spaces))
@@ -82,6 +89,8 @@ class PodProcesses:
 
     async def _hear_of_pods(self) -> None:
         """Of one namespace that can't be listed nothing is decided; it keeps nobody else waiting, or from starting."""
+        if not self._pods.namespaces():
+            return  # nobody has started anything yet
         try:
             await _first_list(self._pods, PODS_LISTS_S)
         except TimeoutError as error:
@@ -155,10 +164,10 @@ class PodProcesses:
             raise StaleViewError(
                 f"The namespace {namespace} is not watched: it is not in `rbac.namespaces` of the chart any more."
             )
-        if self._spaces.fresh_within(STALE_AFTER_S):
+        if self._spaces.fresh_within(self._stale_after_s):
             return self._observer.seen(workload_id)  # there is no such namespace: what was in it is gone
         raise StaleViewError(
-            f"The cluster was not heard of for more than {STALE_AFTER_S:.0f} s. {self._spaces.trouble or ''}"
+            f"The cluster was not heard of for more than {self._stale_after_s:.0f} s. {self._spaces.trouble or ''}"
         )
 
     def observe_all(self) -> list[Observation]:
@@ -166,7 +175,7 @@ class PodProcesses:
             found = []
             for workload_id in self._observer.workloads():
                 spaces = {pod["metadata"]["namespace"] for pod in self._observer.pods(workload_id)}
-                if all(self._pods.fresh_within(STALE_AFTER_S, each) for each in spaces):
+                if all(self._pods.fresh_within(self._stale_after_s, each) for each in spaces):
                     found += self._observer.seen(workload_id)
             return found
 
@@ -188,7 +197,9 @@ class PodProcesses:
     def _is_there(self, namespace: str) -> bool:
         """False for a namespace that is gone for certain."""
         return (
-            self._spaces is None or not self._spaces.fresh_within(STALE_AFTER_S) or namespace in self._pods.namespaces()
+            self._spaces is None
+            or not self._spaces.fresh_within(self._stale_after_s)
+            or namespace in self._pods.namespaces()
         )
 
     def forget(self, workload_id: str) -> None:
@@ -213,7 +224,7 @@ class PodProcesses:
         async def look() -> set[str]:
             found: set[str] = set()
             for namespace in sorted(self._pods.namespaces()):
-                if self._pods.fresh_within(STALE_AFTER_S, namespace):
+                if self._pods.fresh_within(self._stale_after_s, namespace):
                     secrets = await list_of(self.api, "Secret", namespace, OURS)
                     found |= {
                         whose.workload_id for each in secrets if (whose := Ownership.of(each["metadata"])) is not None
@@ -245,7 +256,10 @@ class PodProcesses:
             return b""
 
     def heard_of(self) -> tuple[float, str | None]:
-        """How long ago, in seconds, the cluster was last heard of as a whole, and why it can't be heard of just now."""
+        """How long ago, in seconds, the cluster was last heard of as a whole, and why it can't be heard of just now.
+
+        Infinite when it never was, or when we do not even get to look.
+        """
 
         async def look() -> tuple[float, str | None]:
             watchers = [
@@ -255,7 +269,10 @@ class PodProcesses:
                 (each.trouble for each in watchers if each.trouble), None
             )
 
-        return self.thread.wait(look())
+        try:
+            return self.thread.wait(look(), HEARD_WITHIN_S)
+        except Unanswered:
+            return math.inf, "The service is too busy with it to say more."
 
 
 async def _patiently(work: Callable[[], Awaitable[None]]) -> None:

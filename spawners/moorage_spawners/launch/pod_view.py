@@ -18,8 +18,9 @@ from moorage_spawners.launch.api_objects import Resource
 from moorage_spawners.launch.observed import REMOVED, departed, now_utc, observe
 from moorage_spawners.launch.reasons import explain
 from moorage_spawners.launch.reasons.reading import condition, status
+from moorage_spawners.launch.timing import Timing
 from moorage_spawners.launch.types import Object, Observation
-from moorage_spawners.launch.watch import Change, Timing, Watcher
+from moorage_spawners.launch.watch import Change, Watcher
 
 T = TypeVar("T")
 _NUMBERS = re.compile(r"[0-9]+")

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from moorage_spawners.launch.api_objects import Expired, Listing, Resource, Sent, Unanswered
+from moorage_spawners.launch.api_objects import Expired, Listing, Resource, Sent, Silent, Unanswered
+from moorage_spawners.launch.pauses import pause_s
+from moorage_spawners.launch.timing import Timing
 from moorage_spawners.launch.types import Object
 
 T = TypeVar("T")
@@ -23,21 +25,6 @@ Key = tuple[str, str]  # namespace, name
 OLD_LISTS = 3  # in a row: then it was no slow replica, the server's database was restored from a backup
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Timing:
-    """In seconds. A list comes at least every `resync_s`; a stream is dead after `silence_s` without a byte; a page of a list is
-    waited for `page_within_s`. Between cycles that fail it waits from `first_pause_s`, doubled each time, to `longest_pause_s`;
-    a stream that lasted `steady_s` starts that anew.
-    """
-
-    resync_s: float = 300.0
-    silence_s: float = 100.0
-    page_within_s: float = 15.0
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 10.0
-    steady_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +165,8 @@ class _Scope:
                 await self._cycle()
             except Expired:
                 log.info("%s: the server has forgotten where we were; listing again", self.resource.path)
+            except Silent:  # the next list says whether anybody is there
+                log.debug("%s: nothing was heard for %g s; listing again", self.resource.path, self.timing.silence_s)
             except Unanswered as error:
                 wish = error.retry_after_s
                 self._failed(str(error))
@@ -193,9 +182,8 @@ class _Scope:
         self.trouble = sentence
 
     def _pause(self, failures: int, wish: float) -> float:
-        pause: float = min(self.timing.longest_pause_s, self.timing.first_pause_s * 2 ** min(max(failures - 1, 0), 20))
-        wish = min(wish, 6 * self.timing.longest_pause_s)
-        return max(pause * random.uniform(0.5, 1), wish)  # noqa: S311 - never all at once
+        pause = pause_s(failures, first_s=self.timing.first_pause_s, longest_s=self.timing.longest_pause_s)
+        return max(pause, min(wish, 6 * self.timing.longest_pause_s))
 
     async def _cycle(self) -> None:
         begun = time.monotonic()

@@ -3,7 +3,6 @@
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -20,7 +19,7 @@ from moorage_service.workloads import lifecycle
 from moorage_service.workloads.hiding import hider
 from moorage_spawners.launch import Observation
 from moorage_spawners.launch.crash_points import reach
-from moorage_spawners.launch.errors import StaleViewError
+from moorage_spawners.launch.errors import StaleViewError, Unanswered
 
 LOG_TAIL = 2000  # bytes
 
@@ -30,9 +29,15 @@ log = logging.getLogger(__name__)
 def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
     """Those of the live notebooks of which something is to be noted or done."""
     for workload_id, known in _known(context, live).items():
-        with suppress(StaleViewError):  # of this one nobody knows: nothing is decided until somebody does
-            if _to_do(known, context.processes.observe(workload_id)) is not None:
-                yield workload_id
+        try:
+            observed = context.processes.observe(workload_id)
+        except StaleViewError:
+            continue  # of this one nobody knows: nothing is decided until somebody does
+        except Unanswered:
+            yield workload_id  # its own step meets the trouble, and comes again later and later
+            continue
+        if _to_do(known, observed) is not None:
+            yield workload_id
 
 
 def step(context: Context, workload_id: str) -> None:

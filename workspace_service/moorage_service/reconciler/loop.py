@@ -20,6 +20,7 @@ from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.watch import logs
 from moorage_service.workloads import lifecycle
+from moorage_spawners.launch.pauses import pause_s
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ TOLD_AFTER = 3
 STORE_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 PHASES = [phase.value for phase in Phase]
-MOST_DOUBLINGS = 16  # a power without a bound would overflow one day, and end the pass for all others
 
 
 class Reconciler:
@@ -122,7 +122,7 @@ class Reconciler:
                 log.exception("reconciling %s failed", workload_id)
             RECONCILE_FAILED.labels(self.kind.value).inc()
             failures += 1
-            pause = min(LONGEST_PAUSE_S, self._context.settings.reconcile_s * 2 ** min(failures, MOST_DOUBLINGS))
+            pause = pause_s(failures, first_s=2 * self._context.settings.reconcile_s, longest_s=LONGEST_PAUSE_S)
             self._failures[workload_id] = (failures, time.monotonic() + pause)
             if failures == TOLD_AFTER:
                 self._tell(workload_id, error)

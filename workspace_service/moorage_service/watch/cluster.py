@@ -1,5 +1,6 @@
 """What the health page says of an installation on Kubernetes, beside what is the same everywhere."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 LOG = "The log of the service's pod"
 ROOM = "Make room, or enlarge its volume, before builds fail."
-STALE_AFTER_S = 150.0  # then nothing is decided any more
 PROXY_PORT = 8000  # of the proxy's pods
 UNTOLD = (
     "The service was not told of its cluster: the part `kubernetes` of its settings is missing. The chart writes it; "
@@ -31,7 +31,7 @@ def parts(context: Context) -> Iterator[Part]:
         return
     yield Part(name="platform", ok=True, says=f"Kubernetes. {_namespaces(told)}")
     if context.pods is not None:
-        yield _watch(context.pods)
+        yield _watch(context.pods, told.watch.stale_s)
     yield _proxy(context, told)
     yield _builder(context, told)
 
@@ -42,11 +42,12 @@ def _namespaces(told: KubernetesSettings) -> str:
     return f"Each user's workloads run in a namespace of their own, `{told.namespace_prefix}-...`"
 
 
-def _watch(pods: "PodProcesses") -> Part:
-    """What is decided about workloads is decided by what was heard of their pods."""
+def _watch(pods: "PodProcesses", stale_s: float) -> Part:
+    """What is decided about workloads is decided by what was heard of their pods, and nothing when that is too old."""
     age, trouble = pods.heard_of()
-    ok = trouble is None and age <= STALE_AFTER_S
-    says = f"The cluster was last heard of {age:.0f} s ago" + (f". {trouble}" if trouble else "")
+    ok = trouble is None and age <= stale_s
+    heard = "never heard of so far" if math.isinf(age) else f"last heard of {age:.0f} s ago"
+    says = f"The cluster was {heard}" + (f". {trouble}" if trouble else "")
     return Part(name="watch", ok=ok, says=says)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -19,11 +20,13 @@ from moorage_spawners.launch import pod_logs
 from moorage_spawners.launch.api_objects import Expired, Resource, Unanswered, send
 from moorage_spawners.launch.errors import PodRefusedError
 from moorage_spawners.launch.object_calls import WITHIN_S, keep, make, path_of, remove
+from moorage_spawners.launch.pauses import pause_s
 from moorage_spawners.launch.reasons import Reason, explain
 from moorage_spawners.launch.reasons.reading import states, status
 from moorage_spawners.launch.types import Object
 
 LOOK_S = 0.5  # between two looks at a pod
+LONGEST_PAUSE_S = 10.0  # when the API server does not answer, or there is no room
 RIGHTS_S = 15.0  # after a binding is made until the API server goes by it, at most
 LONGEST_LINE = 16 << 20  # bytes: a lock is one line
 MOST_LINES = 200_000  # of one container
@@ -36,6 +39,10 @@ _MORE = {
     "pod.evicted": "The machine ran out of memory or disk, and the build was ended for it. Build again, or tell an admin.",
     "pod.deadline": "The build took longer than it may and was ended. Ask for fewer packages, or ask an admin to raise `builds.timeout`.",
 }
+
+
+class NotMadeError(BuildError):
+    """The cluster does not take the pod."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,7 @@ class PodRun:
         """Makes it, as soon as there is room for it."""
         told = ""
         patience = time.monotonic() + RIGHTS_S
-        while True:
+        for failures in itertools.count(1):
             self._look(deadline)
             try:
                 for each in self.objects:
@@ -86,22 +93,34 @@ class PodRun:
             except PodRefusedError as error:
                 fresh = error.code == "pod.not_permitted" and time.monotonic() < patience
                 if not (error.waits or fresh or error.code in _ROOM):
-                    raise BuildError(f"The build's pod can't be made. {error}") from error
+                    raise NotMadeError(f"The build's pod can't be made. {error}") from error
                 said = "" if fresh else "Waiting for room." if error.code in _ROOM else f"Waiting. {error}"
             if said and said != told:
                 self.log(said)
                 told = said
-            await asyncio.sleep(LOOK_S)
+            await self._pause(failures, deadline)
+
+    async def _pause(self, failures: int, deadline: float) -> None:
+        """After so many in a row. Raises as `_look` does, soon."""
+        until = time.monotonic() + pause_s(failures, first_s=2 * LOOK_S, longest_s=LONGEST_PAUSE_S)
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, LOOK_S))
+            self._look(deadline)
 
     async def _follow(self, pod: Object, deadline: float) -> Object:
         """Until it has ended and its logs were read, container by container."""
         spec = pod["spec"]
         names = [each["name"] for each in (*spec["initContainers"], *spec["containers"])]
-        told, unread = "", 0
+        told, unread, failures = "", 0, 0
         async with _reading(self, pod) as read:
             while True:
                 self._look(deadline)
-                pod = await self._seen(pod)
+                seen = await self._seen(pod)
+                if seen is None:
+                    failures += 1
+                    await self._pause(failures, deadline)
+                    continue
+                pod, failures = seen, 0
                 heard = await read(pod, names)
                 if status(pod).get("phase") in ("Succeeded", "Failed"):
                     unread += not heard
@@ -124,15 +143,15 @@ class PodRun:
                 f"The build's pod did not end within {self.within_s:.0f} s. Build again, or ask an admin to raise `builds.timeout`."
             )
 
-    async def _seen(self, pod: Object) -> Object:
-        """As it is now, or as it was when the server does not answer."""
+    async def _seen(self, pod: Object) -> Object | None:
+        """As it is now; None when the server does not say."""
         with contextlib.suppress(Unanswered):
             code, answer = await send(self.api, "GET", path_of(pod), None, within_s=WITHIN_S)
             if code == 200:
                 return {"apiVersion": "v1", "kind": "Pod", **answer}
             if code == 404:
                 raise BuildError("The pod that built was removed from the cluster. Build again.")
-        return pod
+        return None
 
     async def _reason(self, pod: Object) -> Reason | None:
         metadata = pod["metadata"]
