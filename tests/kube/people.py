@@ -21,7 +21,7 @@ from tests.waiting import eventually
 T = TypeVar("T")
 PEOPLE = [f"person-{number:02}" for number in range(20)]
 KEEPER = "keeper"  # has a kernel that counts, whatever is broken
-SIZE = {"cpu": "0.1", "memory_gib": "0.4"}  # the least that may be asked for: two cores have room for eighteen
+SIZE = {"cpu": "0.1", "memory_gib": "0.4"}  # the least that may be asked for: two cores have room for seventeen
 SETTLED_S = 240.0
 A_LOOK_S = 0.7  # as the page that a person looks at asks
 BUILT_S = 900.0
@@ -189,7 +189,8 @@ def _waits(person: Person) -> str | None:
 def answers(person: Person) -> bool:
     """Whether their own server does, and nobody in its place."""
     answer = person.server("api")
-    return answer.is_success and "version" in answer.json()
+    told = answer.is_success and answer.headers.get("content-type", "").startswith("application/json")
+    return told and "version" in answer.json()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ PARTS = ("hub", "service", "proxy")
 TAG = "test"
 NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
 LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+MORE = {"requests": {"cpu": "150m", "memory": "128Mi"}}  # it starts anew while many notebooks do
 
 
 class Release:
@@ -182,7 +183,7 @@ class Release:
         names = {"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}  # its name server is no pod
         return {
             "publicUrl": self.url,
-            "hub": {"image": image("control"), "resources": LITTLE},
+            "hub": {"image": image("control"), "resources": MORE},
             "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
             "singleuser": {

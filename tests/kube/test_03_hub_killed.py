@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(LIMIT_S)
 
 
 def test_a_hub_lost_while_starts_are_pending(crowd: Crowd, scale: Scale, report: Report) -> None:
-    people = crowd.people if scale.full else crowd.people[:6]
+    people = crowd.people if scale.full else crowd.people[:4]
     rounds = scale.rounds(20, short=1)
     chance = random.Random(3)
     ready = failed = waited = 0

@@ -17,7 +17,7 @@ TOLD = "import os; print(os.environ.get('OF_THE_RELEASE'))"
 
 
 def test_upgrades_and_rollbacks_lose_no_kernel(crowd: Crowd, scale: Scale, report: Report) -> None:
-    release, (newcomer, *people) = crowd.release, crowd.people[: 18 if scale.full else 3]
+    release, (newcomer, *people) = crowd.release, crowd.people[: 17 if scale.full else 3]
     rounds = scale.rounds(10, short=1)
 
     def upgrade() -> None:
@@ -29,7 +29,6 @@ def test_upgrades_and_rollbacks_lose_no_kernel(crowd: Crowd, scale: Scale, repor
 
     def roll_back() -> None:
         exchanged(release, lambda: release.helm("rollback", NAME, "--wait", "--timeout", "240s"))
-        assert what_a_new_one_is_told(crowd, newcomer) == "None"
 
     with crowd.at_work(*people) as kernels:
         pods = [crowd.pod(person)["metadata"]["uid"] for person in people]
