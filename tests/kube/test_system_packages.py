@@ -98,6 +98,23 @@ def test_a_bad_name_is_told_in_words(person: httpx.Client, built: dict[str, Any]
     assert "apt has no package 'no-such-package'" in found["error"]
 
 
+def test_a_namespace_that_lets_no_root_in_is_named_and_has_walls(
+    release: Release, person: httpx.Client, built: dict[str, Any]
+) -> None:
+    policies = {each["metadata"]["name"] for each in release.kubectl.list("networkpolicies", PACKAGES)}
+    assert {"deny-all", "allow-names", "allow-world", "allow-registry"} <= policies
+    level = next(iter(BASELINE))
+    release.kubectl("label", "namespace", PACKAGES, f"{level}=restricted", "--overwrite")
+    try:
+        made = send(person, "walled", "sl").raise_for_status().json()
+        found = ended(person, made["build"]["id"])
+    finally:
+        release.kubectl("label", "namespace", PACKAGES, f"{level}={BASELINE[level]}", "--overwrite")
+    assert found["state"] == "failed"
+    assert f"the namespace {PACKAGES} (`builds.system.namespace`)" in found["error"]
+    assert "`baseline`" in found["error"]
+
+
 def test_the_service_may_not_read_secrets_there_nor_the_hub_anything(release: Release, enabled: None) -> None:
     def may(part: str, *what: str) -> bool:
         account = f"--as=system:serviceaccount:{release.namespace}:{NAME}-{part}"
@@ -108,5 +125,5 @@ def test_the_service_may_not_read_secrets_there_nor_the_hub_anything(release: Re
 
     assert may("service", "create", "pods")
     assert not may("service", "get", "secrets")
-    assert not may("service", "create", "pods/exec")
+    assert not may("service", "create", "pods", "--subresource=exec")
     assert not may("hub", "create", "pods")
