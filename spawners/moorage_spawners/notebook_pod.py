@@ -67,15 +67,10 @@ def spec(
         ),
         namespace=place.namespace, image=place.image, argv=_argv(admission.project, environment, here), env=env, size=size,
         home=here.home, home_claim=place.home_claim, secret_name=place.secret_name,
-        secret_env={name: key for name, key in place.secret_variables.items() if name not in env and not _is_a_machines(name)},
+        secret_env={name: key for name, key in place.secret_variables.items() if name not in env},
         uid=here.uid, gid=here.gid, scratch_paths=(SCRATCH,), ports={"notebook": here.port}, grace_s=here.grace_s,
         readiness=Readiness(port=here.port, path=f"{base_url}api", within_s=here.start_within_s),
     )  # fmt: skip
-
-
-def _is_a_machines(variable: str) -> bool:
-    """Whether it tells the container runtime which GPUs, and what of them, to show: more than were admitted, maybe."""
-    return variable.startswith(("NVIDIA_", "CUDA_VISIBLE_"))
 
 
 def _argv(project: str, environment: str, here: Installation) -> tuple[str, ...]:

@@ -269,9 +269,8 @@ class FakeKubernetes:
         return web.json_response(body)
 
     def space(self, name: str, labels: Mapping[str, str]) -> None:
-        """A namespace comes, or gets these labels in place of those it has."""
-        before = self.remove_space(name)  # to whoever chooses by labels, one that loses them is as one that is removed
-        made: Object = before or {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        """A namespace comes, or gets these labels; to whoever chooses by labels, one that loses them is as one that is removed."""
+        made = self.remove_space(name) or {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         self._space_comes({**made, "metadata": {**made["metadata"], "labels": dict(labels)}})
 
     def _space_comes(self, made: Object) -> None:

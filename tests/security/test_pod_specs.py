@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 
-from moorage.wire import NotebookAdmission, Size
+from moorage.wire import Size
 from moorage_images.errors import ManifestError as BadManifest
 from moorage_images.manifest import parse
 from moorage_service.context import Context
-from moorage_service.store.tables import ProjectRow
+from moorage_service.projects import secrets
+from moorage_service.store.tables import ProjectRow, SecretRow, UserRow
 from moorage_spawners import notebook_pod
 from moorage_spawners.launch.errors import ManifestError
 from moorage_spawners.launch.pod_parts import PodSettings
@@ -91,10 +91,10 @@ SETTINGS = PodSettings(gpu_node_labels={"t4": {"gpu": "t4"}})
 OF_A_SIZE = (".spec.containers[0].resources.", ".spec.nodeSelector.gpu", ".spec.volumes[2].emptyDir.sizeLimit")
 
 
-def pod(size: Size, admission: NotebookAdmission = ADMISSION) -> dict[str, Any]:
+def pod(size: Size) -> dict[str, Any]:
     """By the spawner's own code; the hub's part of the environment stands still."""
     hub = {"JUPYTERHUB_API_TOKEN": "hub-token", "JUPYTERHUB_USER": "ada"}
-    spec = notebook_pod.spec(admission, size, user="ada", hub=hub, base_url="/user/ada/tide/", here=HERE)
+    spec = notebook_pod.spec(ADMISSION, size, user="ada", hub=hub, base_url="/user/ada/tide/", here=HERE)
     return manifest(spec, SETTINGS)
 
 
@@ -136,16 +136,18 @@ def test_a_tree_as_options_changes_the_size_of_its_pod_alone(given: dict[str, An
     assert violations(made["spec"]) == []
 
 
-@pytest.mark.parametrize("gpu", [0, 1])
-def test_no_secret_says_which_gpus_a_pod_is_shown(gpu: int) -> None:
-    """Some machines go by a variable of the container's: its own would win over what was admitted."""
-    named = {
-        name: name for name in ("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_VISIBLE_DEVICES", "KEY")
-    }
-    assert ADMISSION.pod is not None
-    admission = replace(ADMISSION, pod=replace(ADMISSION.pod, secret_variables=named))
-    found = variables(pod(Size(cpu=1, memory=1 << 30, gpu=gpu), admission))
-    assert [name for name, each in found.items() if "valueFrom" in each] == ["KEY"]
+@pytest.mark.parametrize("name", ["NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "LD_PRELOAD"])
+def test_a_secret_that_was_stored_under_such_a_name_reaches_no_workload(
+    context: Context, project: ProjectRow, ada: Headers, name: str
+) -> None:
+    """Some machines show a container the GPUs that a variable of its own names, whatever was admitted."""
+    with context.database.begin() as session:
+        user = session.query(UserRow).filter_by(hub_name="ada").one()
+        for each in (name, "KEY"):
+            sealed = context.vault.seal("all")
+            session.add(SecretRow(scope="user", scope_id=user.id, name=each, sealed=sealed, updated_at=context.clock()))
+        session.flush()
+        assert secrets.values(session, context.vault, user_id=user.id, project_id=project.id) == {"KEY": "all"}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from sqlalchemy import event
 
 from moorage.wire import WorkloadKind
 from moorage_service.context import Context
+from moorage_service.jobs import admittance, execution
 from moorage_service.notebooks import reconcile
 from moorage_service.recovery.settle import unknown
 from moorage_service.store.chunks import CHUNK, chunks
@@ -60,4 +61,10 @@ def test_settling_asks_in_chunks(context: Context, known: str, longest: list[int
 def test_looking_at_notebooks_asks_in_chunks(context: Context, known: str, longest: list[int]) -> None:
     lapsed = list(reconcile.survey(context, [*MANY, known]))
     assert lapsed == [known]  # nothing was reserved for it, and nothing of it runs
+    assert max(longest) <= CHUNK + 1
+
+
+def test_looking_at_runs_asks_in_chunks(context: Context, longest: list[int]) -> None:
+    assert list(execution.survey(context, MANY)) == []
+    assert list(admittance.needy(context, MANY)) == []
     assert max(longest) <= CHUNK + 1

@@ -70,7 +70,7 @@ class OwnNamespaces:
         status, found = await send(self._api, "GET", f"/api/v1/namespaces/{name}", None, within_s=WITHIN_S)
         if status == 404:
             return None
-        if status != 200:
+        if status != 200 or "metadata" not in found:
             raise Unanswered(f"The API server answered {status} to the question for the namespace {name}.")
         return found
 

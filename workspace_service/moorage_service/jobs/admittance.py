@@ -23,6 +23,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects.access import RANK, role_of
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import JobVersionRow, ProjectRow, RunRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
@@ -78,15 +79,17 @@ def needy(context: Context, queued: Sequence[str]) -> Iterator[str]:
         query = (
             select(
                 WorkloadRow.id, WorkloadRow.owner_id, WorkloadRow.project_id, WorkloadRow.name, WorkloadRow.details,
-                WorkloadRow.reason_code, WorkloadRow.reason, JobVersionRow.size, JobVersionRow.cluster, RunRow.job_id,
+                WorkloadRow.reason_code, WorkloadRow.reason, WorkloadRow.created_at, JobVersionRow.size, JobVersionRow.cluster,
+                RunRow.job_id,
             )
             .join(RunRow, RunRow.workload_id == WorkloadRow.id)
             .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
-            .where(WorkloadRow.id.in_(queued))
-            .order_by(WorkloadRow.created_at, WorkloadRow.id)
         )  # fmt: skip
         alike: dict[str, list[Row[Any]]] = {}
-        rows = session.execute(query).all()
+        queries = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(queued)]
+        rows = sorted(
+            (row for each in queries for row in session.execute(each)), key=lambda row: (row.created_at, row.id)
+        )
         first = _first_of_job(session, [row.job_id for row in rows if row.reason_code == WAITS])
         for row in rows:
             if row.reason_code == WAITS and first.get(row.job_id) != row.id:
@@ -106,10 +109,11 @@ def _first_of_job(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
     query = (
         select(RunRow.job_id, WorkloadRow.id)
         .join(WorkloadRow, WorkloadRow.id == RunRow.workload_id)
-        .where(RunRow.job_id.in_(job_ids), WorkloadRow.ended_at.is_(None))
+        .where(WorkloadRow.ended_at.is_(None))
         .order_by(WorkloadRow.created_at.desc(), WorkloadRow.id.desc())
     )
-    return {row.job_id: row.id for row in session.execute(query)} if job_ids else {}
+    asked = [query.where(RunRow.job_id.in_(chunk)) for chunk in chunks(dict.fromkeys(job_ids))]
+    return {row.job_id: row.id for each in asked for row in session.execute(each)}
 
 
 def _refusal(context: Context, session: Session, row: Row[Any]) -> LimitRefused | None:
@@ -138,9 +142,10 @@ def wait_for_room(context: Context, run_ids: Sequence[str], refused: LimitRefuse
             select(WorkloadRow, JobVersionRow.cluster)
             .join(RunRow, RunRow.workload_id == WorkloadRow.id)
             .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
-            .where(WorkloadRow.id.in_(run_ids), WorkloadRow.phase == Phase.QUEUED.value)
+            .where(WorkloadRow.phase == Phase.QUEUED.value)
         )
-        for workload, cluster in session.execute(query):
+        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(run_ids)]
+        for workload, cluster in (row for each in asked for row in session.execute(each)):
             reason = _reason(refused, cluster)
             if workload.reason_code == REFUSED:
                 workload.reason = reason

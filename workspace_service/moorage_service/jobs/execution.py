@@ -26,6 +26,7 @@ from moorage_service.jobs.ending import Ending
 from moorage_service.ledger import admission
 from moorage_service.projects import secrets
 from moorage_service.recovery import cards
+from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import (
     JobVersionRow,
     ProjectRow,
@@ -59,10 +60,11 @@ def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
         .join(RunRow, RunRow.workload_id == WorkloadRow.id)
         .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
         .outerjoin(cluster, cluster.id == RunRow.cluster_id)
-        .where(WorkloadRow.id.in_(live), WorkloadRow.ended_at.is_(None))
+        .where(WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
     with context.database.read() as session:
-        rows = session.execute(query).all()
+        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(live)]
+        rows = [row for each in asked for row in session.execute(each)]
     waiting = []
     for row in rows:
         if row.phase == Phase.QUEUED.value and row.target == "running":

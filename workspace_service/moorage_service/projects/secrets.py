@@ -61,13 +61,16 @@ def remove(session: Session, scope: Scope, scope_id: str, name: str) -> None:
 def values(
     session: Session, vault: Vault, *, user_id: str, project_id: str, names: list[str] | None = None
 ) -> dict[str, str]:
-    """Name -> value of the project's and the user's secrets (the user's win), all or those named. For workloads only."""
+    """Name -> value of the project's and the user's secrets (the user's win), all or those named. For workloads only.
+
+    One whose name was taken by an earlier version, and is refused by now, reaches none.
+    """
     found: dict[str, str] = {}
     for scope, scope_id in (("project", project_id), ("user", user_id)):
         query = (
             select(SecretRow).where(SecretRow.scope == scope, SecretRow.scope_id == scope_id).order_by(SecretRow.name)
         )
         for row in session.scalars(query):
-            if names is None or row.name in names:
+            if (names is None or row.name in names) and not _RESERVED.fullmatch(row.name):
                 found[row.name] = vault.open_sealed(row.sealed)
     return found
