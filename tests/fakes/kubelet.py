@@ -29,6 +29,7 @@ class Kubelet:
     stuck: bool = False
     apt: Path | None = None  # where a pod's apt is found, and `root` below it, which it changes
     ran: list[str] = field(default_factory=list)
+    uv: Path = field(default_factory=find_uv)  # missed here and now, not by a pod that nobody hears of
 
     async def __call__(self, pod: Object) -> None:
         if self.stuck:
@@ -98,7 +99,7 @@ class Kubelet:
         elif container["name"] != "push":
             (scratch / "task").write_bytes(self._secret(name, "task"))
             more = {
-                "task": scratch / "task", "folder": environment, "uv": find_uv(), "wheels": self.wheels, "scratch": scratch,
+                "task": scratch / "task", "folder": environment, "uv": self.uv, "wheels": self.wheels, "scratch": scratch,
                 "result": scratch / "result",
             }  # fmt: skip
         return [sys.executable, *rest, *(part for key, place in more.items() for part in (f"--{key}", str(place)))]

@@ -14,7 +14,7 @@ from moorage_spawners.launch.namespaces import UserNamespace, claim, objects, pu
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pods import PodSpec, manifest, secret
 from tests.security.test_names import PAIRS, names, slugs
-from tests.service.test_notebooks_kubernetes import CLUSTER, IMAGE
+from tests.service.notebook_pods_bench import CLUSTER, IMAGE
 from tests.spawners.test_pods import SPEC
 
 Object = dict[str, Any]

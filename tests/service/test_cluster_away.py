@@ -9,10 +9,10 @@ from moorage_service.store.tables import WorkloadRow
 from moorage_spawners.launch.api_objects import Unanswered
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.kubernetes_settings import Watch
-from tests.service import test_notebooks_kubernetes as notebooks
+from tests.service import notebook_pods_bench as notebooks
 from tests.service.conftest import GIB, Headers
+from tests.service.notebook_pods_bench import Desk
 from tests.service.test_metrics import scrape
-from tests.service.test_notebooks_kubernetes import Desk
 from tests.waiting import eventually
 
 STALE_S = 2.0

@@ -1,151 +1,30 @@
 """A notebook is admitted on Kubernetes: what its pod needs is there before the hub is answered, and a pod's end is its end."""
 
-import base64
+# ruff: noqa: F401, F811
+
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from moorage.wire import NotebookObservation, Phase, Size
 from moorage_service.admin.facts import gather
 from moorage_service.admin.invariants import held_while_alive
-from moorage_service.context import Context, pods_of
-from moorage_service.ledger.backstop import hard_quota
+from moorage_service.context import pods_of
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.reconciler.fence import OutdatedError
-from moorage_service.settings import Inventory, Settings
-from moorage_service.store.tables import EnvironmentRow, LimitRow, ProjectRow, UserRow, WorkloadRow
+from moorage_service.settings import Settings
+from moorage_service.store.tables import EnvironmentRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
-from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.errors import StaleViewError
-from moorage_spawners.launch.kubernetes_settings import (
-    Builds,
-    GpuType,
-    Homes,
-    KubernetesSettings,
-    NetworkPolicy,
-    Pods,
-    Registry,
-)
-from moorage_spawners.launch.labels import OWNER, Ownership
+from moorage_spawners.launch.labels import OWNER
 from moorage_spawners.launch.pod_processes import PodProcesses
 from tests.fakes.clock import FakeClock
-from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
-from tests.spawners.test_pod_processes import FAILED, RUNNING
+from tests.service.notebook_pods_bench import IMAGE, Desk, desk, settings
+from tests.spawners.test_pod_processes import FAILED
 from tests.waiting import eventually
-
-IMAGE = f"registry.example.org/moorage/environments@sha256:{'a' * 64}"
-CLUSTER = KubernetesSettings(
-    release="moorage", namespace="moorage", managed_by="moorage.moorage", namespace_prefix="moorage", workloads_role="moorage-workloads",
-    spawner_role="moorage-spawner", hub_account="moorage-hub", service_account="moorage-service",
-    pods=Pods(image="registry.example.org/moorage/notebook:1"), homes=Homes(capacity="10Gi", mount_path="/home/jovyan"),
-    gpu_types={"t4": GpuType(nodeLabels={"gpu": "t4"}, count=2), "h200": GpuType(nodeLabels={"gpu": "h200"}, count=0)},
-    quota={"pods": "20"}, network_policy=NetworkPolicy(), registry=Registry(url="registry.example.org/moorage"), builds=Builds(image="x"),
-)  # fmt: skip
-
-
-@pytest.fixture
-def settings(settings: Settings, tmp_path: Path, kubernetes: FakeKubernetes) -> Settings:
-    credentials = tmp_path / "dockerconfig"
-    credentials.write_text('{"auths": {}}')
-    registry = CLUSTER.registry.model_copy(update={"pull_secret": str(credentials)})
-    cluster = CLUSTER.model_copy(update={"registry": registry})
-    return settings.model_copy(update={"platform": "kubernetes", "kubernetes": cluster, "inventory": Inventory(cpu=8)})
-
-
-@dataclass
-class Desk:
-    """The spawner's and the owner's side, and the cluster."""
-
-    context: Context
-    client: TestClient
-    spawner: Headers
-    ada: Headers
-    kubernetes: FakeKubernetes
-    thread: ApiThread
-
-    def admit(self, **size: Any) -> Any:
-        body = {"user": "ada", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB, **size}}
-        return self.client.post("/api/v1/notebooks", headers=self.spawner, json=body)
-
-    def admitted(self, **size: Any) -> Any:
-        answer = self.admit(**size)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    def made(self, kind: str) -> dict[str, Any]:
-        return {each["metadata"]["name"]: each for each in list(self.kubernetes.made.values()) if each["kind"] == kind}
-
-    def secret(self, name: str) -> dict[str, str]:
-        return {key: base64.b64decode(value).decode() for key, value in self.made("Secret")[name]["data"].items()}
-
-    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1") -> None:
-        whose = Ownership(
-            workload_id=answer["workload_id"],
-            generation=1,
-            kind="notebook",
-            role="server",
-            owner=answer["pod"]["owner"],
-            project="starter",
-        )
-        metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
-
-        containers = [{"name": "server", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]
-
-        async def put() -> None:
-            self.kubernetes.put(
-                f"{answer['workload_id']}-1", answer["pod"]["namespace"], metadata=metadata, spec={"containers": containers},
-                status=status,
-            )  # fmt: skip
-
-        self.thread.wait(put())
-
-    def relabel(self, namespace: str, labels: dict[str, str]) -> None:
-        async def change() -> None:
-            self.kubernetes.space(namespace, labels)
-
-        self.thread.wait(change())
-
-    def remove_space(self, namespace: str) -> None:
-        async def remove() -> None:
-            self.kubernetes.remove_space(namespace)
-
-        self.thread.wait(remove())
-
-    def remove_pod(self, answer: Any) -> None:
-        async def remove() -> None:
-            self.kubernetes.remove(f"{answer['workload_id']}-1", answer["pod"]["namespace"])
-
-        self.thread.wait(remove())
-
-    def until(self, workload: str, phase: str) -> Any:
-        def reached() -> Any:
-            reconcile.step(self.context, workload)
-            found = self.client.get(f"/api/v1/notebooks/{workload}", headers=self.ada).json()
-            return found if found["phase"] == phase else None
-
-        return eventually(reached, what=f"phase {phase}")
-
-
-@pytest.fixture
-def desk(
-    context: Context,
-    client: TestClient,
-    spawner: Headers,
-    ada: Headers,
-    project: ProjectRow,
-    kubernetes: FakeKubernetes,
-    thread: ApiThread,
-) -> Desk:
-    with context.database.begin() as session:
-        session.get_one(EnvironmentRow, ENVIRONMENT).image = IMAGE
-    return Desk(context, client, spawner, ada, kubernetes, thread)
 
 
 def test_all_that_a_pod_needs_is_there_before_the_hub_is_answered(desk: Desk) -> None:
@@ -358,46 +237,6 @@ def test_a_namespace_is_kept_though_its_owner_is_renamed(desk: Desk) -> None:
         json={"user": "lovelace", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB}},
     ).json()  # fmt: skip
     assert again["pod"]["namespace"] == first["pod"]["namespace"]
-
-
-def test_gpus_are_lent_by_type_as_far_as_the_cluster_has_them(desk: Desk) -> None:
-    refused = desk.admit(gpu=1, gpu_type="h200")
-    assert refused.status_code == 409
-    assert "this cluster can lend at most 0" in refused.json()["message"]
-    unknown = desk.admit(gpu=1, gpu_type="a100")
-    assert "this cluster can lend at most 0" in unknown.json()["message"]
-    assert unknown.json()["message"].endswith("The GPU types here: h200, t4. Ask for one of them.")
-    assert desk.admit(gpu=3, gpu_type="t4").status_code == 409
-    assert desk.admitted(gpu=2, gpu_type="t4")["gpu_devices"] == []
-
-
-def test_where_limits_go_by_type_a_gpu_without_one_is_refused(desk: Desk) -> None:
-    """The cluster chooses the device, after admission: it might be of a type that nobody was charged for."""
-    refused = desk.admit(gpu=1)
-    assert refused.status_code == 400
-    assert refused.json()["message"] == (
-        "gpu_type: which type of GPU? There are limits by type here, so choose one of h200, t4."
-    )
-
-
-def test_the_quota_of_gpus_is_what_all_types_of_a_resource_may_be_together(desk: Desk, admin: Headers) -> None:
-    def quota(limits: dict[str, int]) -> dict[str, str]:
-        with desk.context.database.begin() as session:
-            session.execute(delete(LimitRow))
-        for resource, amount in limits.items():
-            body = {"scope": "everyone", "sharing": "each", "resource": resource, "amount": amount}
-            assert desk.client.post("/api/v1/limits", headers=admin, json=body).status_code == 201
-        slices = {"slice": GpuType(nodeLabels={"gpu": "slice"}, resource="nvidia.com/mig-1g.10gb")}
-        settings = CLUSTER.model_copy(update={"gpu_types": {**CLUSTER.gpu_types, **slices}, "quota": {}})
-        with desk.context.database.read() as session:
-            ada = session.scalars(select(UserRow).where(UserRow.hub_name == "ada")).one()
-            return hard_quota(session, settings, ada)
-
-    usual, slices = "requests.nvidia.com/gpu", "requests.nvidia.com/mig-1g.10gb"
-    assert quota({"gpu:t4": 1}) == {}
-    assert quota({"gpu:t4": 1, "gpu:h200": 2}) == {usual: "3"}
-    assert quota({"gpu:t4": 1, "gpu:h200": 2, "gpu": 2, "gpu:slice": 1}) == {usual: "2", slices: "1"}
-    assert quota({"gpu": 4}) == {usual: "4", slices: "4"}
 
 
 def test_an_environment_without_an_image_is_to_be_built(desk: Desk) -> None:
