@@ -21,7 +21,7 @@ user:  ## The built-in list of users: make user ARGS="add ada", or list, passwor
 setup:  ## Set everything up, start nothing
 	@$(BOOTSTRAP) setup
 
-test:  ## Lint, types, import contracts and all tests
+test:  ## Lint, types, import contracts and all tests; those on a Kubernetes node with MOORAGE_KUBE=1 (CONTRIBUTING.md)
 	@$(BOOTSTRAP) test $(TESTS)
 
 faults:  ## The fault tests at their real durations, and their figures; some of them: make faults FAULTS="1 2 8"

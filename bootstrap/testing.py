@@ -27,7 +27,9 @@ PACKAGES = {
     "nftables": ("nftables",),
     "postgresql": ("postgresql",),
 }
-SIDE_BY_SIDE = ["-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"]  # by the groups of tests/side_by_side.py
+KUBERNETES = "tests/kube"
+# By the groups of tests/side_by_side.py.
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadscope", "--no-loadscope-reorder", f"--ignore={KUBERNETES}"]
 CHECKS = {
     "ruff": ("ruff", "check", "."),
     "mypy": ("mypy",),
@@ -36,17 +38,25 @@ CHECKS = {
 
 
 def run_tests(places: Places, arguments: list[str]) -> int:
-    """Everything in one go. The exit status of pytest, or 1 when only a check before it failed."""
+    """Everything in one go, or what `arguments` say to pytest. The exit status of pytest, or 1 when only a check before it failed.
+
+    With MOORAGE_KUBE the tests on a Kubernetes node come last, for they take the machine for themselves, and only if the others passed.
+    """
     ctypes.CDLL(None).prctl(
         PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
     )  # what the tests leave behind comes to us, and ends with us
     _make_ready(places)
-    if os.environ.get("MOORAGE_KUBE"):
+    on_kubernetes = bool(os.environ.get("MOORAGE_KUBE"))
+    if on_kubernetes:
         _kubernetes()
     failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
     if failed:
         say(f"Failed: {', '.join(failed)}; see above. The tests follow")
+    begin = time.monotonic()
     status, summary = _pytest(arguments or SIDE_BY_SIDE)
+    if on_kubernetes and not arguments and status == 0 and not failed:
+        say(f"What runs without Kubernetes: passed in {time.monotonic() - begin:.0f} s. Now the tests on Kubernetes")
+        status, summary = _pytest([KUBERNETES])
     left = _end_leftovers()
     if left:
         say(f"Ended what the tests had left running: {', '.join(left)}")
@@ -85,7 +95,7 @@ def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
     Raises SetupError for a number that no fault has, or has on Kubernetes only.
     """
     if not wanted:
-        return [str(FAULTS), *(_on_kubernetes("[0-9][0-9]") if on_kubernetes else [])]
+        return [str(FAULTS), *(_on_kubernetes("*") if on_kubernetes else [])]
     found: list[str] = []
     for each in wanted:
         if not each.isdecimal():
@@ -104,7 +114,9 @@ def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
 
 
 def _on_kubernetes(number: str) -> list[str]:
-    return sorted(map(str, FAULTS_ON_KUBERNETES.glob(f"test_{number}_*.py")))
+    """ "*": those of all faults, and the loads."""
+    numbers = (number,) if number != "*" else ("[0-9][0-9]", "load")
+    return sorted(str(path) for each in numbers for path in FAULTS_ON_KUBERNETES.glob(f"test_{each}_*.py"))
 
 
 def _make_ready(places: Places) -> None:
@@ -194,7 +206,7 @@ def _check(name: str, argv: tuple[str, ...]) -> bool:
 
 def _pytest(arguments: list[str]) -> tuple[int, str]:
     """Its exit status and its last line, which is the summary."""
-    say("pytest")
+    say(f"pytest {' '.join(arguments)}")
     argv: list[str | Path] = [VENV / "bin" / "python", "-m", "pytest", "--durations=10", *arguments]
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[1]
 # What a file of the group says. Those that take longest come first, so that no process is left with one of them at the end.
 GROUPS = {
     "clusters": r"tests\.e2e\.installation|\bengine_environment\b|\btests\.faults\.drivers\b",
-    "kubernetes": r"\btests\.kube\b",
     "installation": r"\btests\.faults\.whole\b",
     "builds": r"tests\.conftest import .*\bBuild\b|\bbuilder: Builder\b",
 }

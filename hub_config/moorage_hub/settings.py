@@ -120,7 +120,12 @@ class HubSettings(BaseSettings):
     notebook_memory: str = Field("2GiB", description="Memory of a notebook that asks for none, such as 2GiB.")
     start_timeout_s: int = Field(120, gt=0, description="How long a notebook may take to start.")
     stop_grace_s: float = Field(10.0, ge=0, description="Between asking a notebook to end and ending it.")
-    poll_s: int = Field(5, gt=0, description="How often the hub looks whether notebooks still run.")
+    poll_s: int | None = Field(
+        None,
+        gt=0,
+        description="How often the hub looks whether notebooks still run; 5 on one machine and 30 on Kubernetes when left out, where "
+        "the service tells it of each end.",
+    )
     check_routes_s: int = Field(
         5, gt=0, description="How often the hub looks whether the proxy has all its routes, and adds what is missing."
     )
@@ -293,18 +298,32 @@ def load(state: Path, **given: Any) -> HubSettings:
     from_ports = {
         "port": ports.public, "hub_port": ports.hub, "proxy_api_port": ports.proxy_api, "service_port": ports.service,
     }  # fmt: skip
+    settings = _made(state, {**from_ports, **given, **_read(state)})
+    _check_authenticator(settings)
+    return settings
+
+
+def load_joined(folder: Path) -> HubSettings:
+    """Those of a hub that is not ours, which signs people in as it always did. Raises BadSettings."""
+    if not (folder / "settings.yaml").exists():
+        raise BadSettings(f"There is no settings.yaml in {folder}: mount the Secrets of Moorage's chart there.")
+    return _made(folder, {**_read(folder), "authenticator": "the existing hub's"})
+
+
+def _read(state: Path) -> dict[str, Any]:
     file = state / "settings.yaml"
     try:
         document = yaml.safe_load(file.read_text()) if file.exists() else {}
-        from_file = dict((document or {}).get("hub") or {})
+        return dict((document or {}).get("hub") or {})
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise BadSettings(f"{file} cannot be read as YAML with a `hub:` part: {error}") from error
+
+
+def _made(state: Path, given: dict[str, Any]) -> HubSettings:
     try:
-        settings = HubSettings(**{**from_ports, **given, **from_file, "state": state})
-        _check_authenticator(settings)
-        return settings
+        return HubSettings(**{**given, "state": state})
     except ValidationError as error:
-        raise BadSettings(_sentences(error, file)) from error
+        raise BadSettings(_sentences(error, state / "settings.yaml")) from error
 
 
 def _check_authenticator(settings: HubSettings) -> None:

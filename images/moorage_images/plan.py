@@ -21,11 +21,20 @@ _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SystemPackages:
+    """Debian packages by their names, sorted, and the digest of the image that they are installed on."""
+
+    names: tuple[str, ...]
+    base: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvironmentPlan:
     interpreter: Interpreter
     requirements: tuple[str, ...]  # the project's, then what Moorage needs in every project environment
     overrides: tuple[str, ...]
     client: ClientWheel
+    system: SystemPackages | None = None  # below it, where they are installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +61,7 @@ def digest(plan: EnvironmentPlan, lock: Lock, project: str) -> str:
     What is built from wheels alone is the same for every project. What ran a package's own code while it was built is
     never shared: its name holds the project's id.
     """
-    parts = {
+    parts: dict[str, object] = {
         "lock": sorted(line for line in lock.text.splitlines() if line.strip() and not line.startswith("#")),
         "python": plan.interpreter.version,
         "interpreter": str(plan.interpreter.path),
@@ -60,6 +69,8 @@ def digest(plan: EnvironmentPlan, lock: Lock, project: str) -> str:
         "client": plan.client.sha256,
         "project": project if lock.from_source else None,
     }
+    if plan.system is not None:  # so that an environment without any keeps its name
+        parts["system"] = {"names": plan.system.names, "base": plan.system.base}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 

@@ -40,7 +40,7 @@ UV = Path("/opt/moorage/bin/uv")
 WHEELS = Path("/opt/moorage/wheels")
 RESULT = Path("/dev/termination-log")
 _FOUND = "moorage-found: "  # begins the line that says what was found
-_LONGEST_MESSAGE = 1500  # characters; a pod's termination message takes 4096 bytes
+LONGEST_MESSAGE = 1500  # characters; a pod's termination message takes 4096 bytes
 _LARGEST_FOUND = 16 << 20  # bytes
 # The pod's own limits bound memory and disk.
 _BOUNDS = Bounds(memory=1 << 60, free_disk=0, time_s=7 * 86400.0)
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _do(given)
     except (ImagesError, OSError) as raised:
         error = raised if isinstance(raised, ImagesError) else BuildError(f"The environment can't be built: {raised}.")
-        _say(error.message)
-        given.result.write_text(json.dumps({"error": error.code, "message": error.message[:_LONGEST_MESSAGE]}))
+        say(error.message)
+        given.result.write_text(json.dumps({"error": error.code, "message": error.message[:LONGEST_MESSAGE]}))
         return 1
     return 0
 
@@ -116,9 +116,9 @@ def _do(given: argparse.Namespace) -> None:
     task, never = Task.read(given.task), threading.Event()
     variables = network_environment(os.environ)
     if given.step == "try":
-        _say("Starting a kernel in it, for a trial.")
+        say("Starting a kernel in it, for a trial.")
         with Sandbox(given.scratch / "try", None, {}, _BOUNDS) as sandbox:
-            try_kernel(given.folder, sandbox, _say, never)
+            try_kernel(given.folder, sandbox, say, never)
         return
     plan = _plan(task, given.wheels)
     found = Found(
@@ -126,16 +126,16 @@ def _do(given: argparse.Namespace) -> None:
         client_version=plan.client.version, client_sha256=plan.client.sha256,
     )  # fmt: skip
     if given.step == "describe":
-        _say(found.line())
+        say(found.line())
         return
     with Sandbox(given.scratch / given.step, None, variables, _BOUNDS) as sandbox:
         if given.step == "resolve":
-            _say(f"Resolving {len(plan.requirements)} requirements for Python {plan.interpreter.version}.")
-            lock = resolve(plan, sandbox, given.uv, from_source=task.from_source, log=indented(_say), cancel=never)
-            _say(replace(found, lock=lock.text).line())
+            say(f"Resolving {len(plan.requirements)} requirements for Python {plan.interpreter.version}.")
+            lock = resolve(plan, sandbox, given.uv, from_source=task.from_source, log=indented(say), cancel=never)
+            say(replace(found, lock=lock.text).line())
             return
         lock = Lock(text=task.lock, from_source=task.from_source)
-        install(plan, lock, given.folder, sandbox, given.uv, _say, never)
+        install(plan, lock, given.folder, sandbox, given.uv, say, never)
     forget_times(given.folder)
 
 
@@ -148,7 +148,7 @@ def _plan(task: Task, wheels: Path) -> EnvironmentPlan:
     return plans.plan(manifest, {"": interpreter}, wheel.read(clients[-1]))
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

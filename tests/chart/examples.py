@@ -54,6 +54,10 @@ GATEWAY: dict[str, Any] = {
         "parentRefs": [{"name": "public", "namespace": "gateways"}],
     },
 }
+JOINED: dict[str, Any] = {  # neither hub nor proxy are the chart's then
+    "existingHub": {"enabled": True, "hubLabels": {"release": "theirs"}},
+    "publicUrl": "https://jupyter.example.org",
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "as it comes": {},
     "cloud": CLOUD,

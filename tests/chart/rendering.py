@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from tests.kube.place import Place
+
 CHART = Path(__file__).parents[2] / "helm" / "moorage"
 KUBERNETES = "1.36.3"
-PROGRAMS = Path("/var/cache/moorage-kube")
+PROGRAMS = Place.from_environment().cache
 Object = dict[str, Any]
 
 

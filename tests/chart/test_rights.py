@@ -185,3 +185,19 @@ def test_a_namespace_for_builds_alone_is_the_services_and_not_the_hubs(chart: Ch
     }
     assert places["moorage-service"] - places["moorage-hub"] == {"team-builds"}
     assert rendered.settings("service")["kubernetes"]["builds"]["namespace"] == "team-builds"
+
+
+@pytest.mark.parametrize("values", [{}, NAMESPACED], ids=["cluster", "namespaced"])
+def test_where_debian_packages_are_installed_the_service_has_what_that_takes_and_the_hub_nothing(
+    chart: Chart, values: dict[str, Any]
+) -> None:
+    plain, rendered = chart.render(values), chart.render({**values, "builds": {"system": {"namespace": "packages"}}})
+    assert [each for each in plain.objects if each["metadata"].get("namespace") == "packages"] == []
+    there = {each["kind"]: each for each in rendered.objects if each["metadata"].get("namespace") == "packages"}
+    assert set(there) == {"Role", "RoleBinding"}  # the namespace itself is the admin's
+    role, binding = there["Role"], there["RoleBinding"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "moorage-service", "namespace": "moorage-system"}]
+    touched = {resource for rule in role["rules"] for resource in rule["resources"]}
+    assert touched == {"pods", "pods/log", "events", "resourcequotas", "networkpolicies", "secrets"}
+    assert "get" not in verbs_on(role, "secrets")

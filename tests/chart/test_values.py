@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from helm import write_schema
-from tests.chart.examples import EXAMPLES, OIDC
+from tests.chart.examples import EXAMPLES, JOINED, OIDC
 from tests.chart.rendering import CHART, Chart, Refused
 
 FREE = frozenset({
@@ -182,6 +182,16 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
         "hub and service need accounts of their own",
     ),
     "old before it is silent": ({"watch": {"stale": 90}}, "watch.stale: a quiet cluster"),
+    "a way in beside the existing hub's": (
+        {
+            "existingHub": {"enabled": True},
+            "ingress": {"enabled": True, "hosts": ["a.example.org"]},
+            "hub": {"config": OIDC},
+        },
+        "ingress.enabled: with existingHub.enabled people come in by that hub's own address",
+    ),
+    "an existing hub without an address": ({"existingHub": {"enabled": True}}, "existingHub.enabled needs publicUrl"),
+    "origins of an existing hub": ({**JOINED, "origins": "per-user"}, "origins: per-user needs Moorage's own hub"),
     "a registry as an address": ({"registry": {"url": "https://registry.example.org"}}, "registry.url"),
     "a setting said twice": (
         {"hub": {"settings": {"public_url": "https://a.example.org"}}},
@@ -190,6 +200,21 @@ NOT_TOGETHER: dict[str, tuple[dict[str, Any], str]] = {
     "a setting of the chart's own": (
         {"service": {"settings": {"kubernetes": {}}}},
         "service.settings.kubernetes: the chart sets it",
+    ),
+    "packages installed where users are": (
+        {
+            "rbac": {"mode": "namespaced", "namespaces": ["team-a"]},
+            "builds": {"system": {"namespace": "team-a"}},
+        },
+        "builds.system.namespace: team-a is for other things, too",
+    ),
+    "packages installed where the keys are": (
+        {"builds": {"system": {"namespace": "moorage-system"}}},
+        "builds.system.namespace: moorage-system is for other things, too",
+    ),
+    "packages installed where environments are built": (
+        {"builds": {"system": {"namespace": "moorage-builds"}}},
+        "builds.system.namespace: in moorage-builds projects' environments are built",
     ),
 }
 

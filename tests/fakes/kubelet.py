@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage_images.pod_build import ENVIRONMENT
+from moorage_images.system_build import LAYER
 from tests.fakes.kubernetes import FakeKubernetes, Object
 from tests.images.places import find_uv
 
@@ -26,6 +27,7 @@ class Kubelet:
     wheels: Path
     variables: Mapping[str, str]
     stuck: bool = False
+    apt: Path | None = None  # where a pod's apt is found, and `root` below it, which it changes
     ran: list[str] = field(default_factory=list)
 
     async def __call__(self, pod: Object) -> None:
@@ -82,10 +84,18 @@ class Kubelet:
             "/dev/termination-log": scratch / "result",
             "/tmp": scratch,
             str(ENVIRONMENT): environment,
+            str(LAYER): self.folder / "layer.tar",
         }
         rest = [str(places.get(part, part)) for part in rest]
-        more: dict[str, Path] = {"prefix": environment}
-        if container["name"] != "push":
+        more: dict[str, Path] = {"prefix": environment} if "moorage_images.oci.push" in rest else {}
+        if container["name"] == "packages":
+            assert self.apt is not None
+            (scratch / "task").write_bytes(self._secret(name, "task"))
+            more = {
+                "task": scratch / "task", "root": self.apt / "root", "layer": self.folder / "layer.tar", "path": self.apt,
+                "authorities": scratch / "none", "scratch": scratch, "result": scratch / "result",
+            }  # fmt: skip
+        elif container["name"] != "push":
             (scratch / "task").write_bytes(self._secret(name, "task"))
             more = {
                 "task": scratch / "task", "folder": environment, "uv": find_uv(), "wheels": self.wheels, "scratch": scratch,

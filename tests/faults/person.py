@@ -1,29 +1,30 @@
 """Somebody with a browser: signs in, starts notebooks at the portal, reads what pages say."""
 
+import html
+import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 
+from moorage.origins import Origins
 from moorage.wire import Phase
-from moorage_hub.login_links import LoginLinks
-from moorage_hub.settings import HubSettings
 from tests.hub.names import LoopbackNames
 from tests.waiting import eventually
 
 ENDED = {phase.value for phase in Phase if phase.ended}
 SIZE = {"cpu": "0.1", "memory_gib": "1"}
+_ALERT = re.compile(r'role="alert">([^<]+)<')
 
 
 class Person:
-    def __init__(self, settings: HubSettings, name: str) -> None:
+    def __init__(self, addresses: Origins, name: str) -> None:
         self.name = name
-        self.addresses = settings.addresses
+        self.addresses = addresses
         self.browser = httpx.Client(follow_redirects=True, timeout=60, trust_env=False, transport=LoopbackNames())
 
-    def sign_in(self, state: Path) -> "Person":
-        nonce = LoginLinks(state).create(self.name)
+    def sign_in(self, nonce: str) -> "Person":
+        """By a login link of theirs."""
         answer = self.browser.get(self.addresses.hub("/login-once", token=nonce))
         assert answer.status_code == 200, answer.text[-2000:]
         assert str(answer.url).startswith(self.addresses.page()), answer.url
@@ -51,6 +52,11 @@ class Person:
         """The newest one of the project, with its events."""
         found = [each for each in self.api("GET", "/notebooks?ended=true") if each["project"] == project]
         return None if not found else dict(self.api("GET", f"/notebooks/{found[0]['id']}"))
+
+    def refusal(self, project: str = "starter") -> str | None:
+        """Why the latest start came to nothing, as the page says that follows it; None while it goes on, or has led to a notebook."""
+        found = _ALERT.search(self.page(f"/start/{project}").text)
+        return html.unescape(found.group(1)).strip() if found else None
 
     def until(self, *phases: str, within: float = 60, project: str = "starter") -> dict[str, Any]:
         def there() -> dict[str, Any] | None:

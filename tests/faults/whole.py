@@ -26,6 +26,7 @@ import yaml
 
 from moorage_hub.accounts import Accounts
 from moorage_hub.children import Child, end_strays
+from moorage_hub.login_links import LoginLinks
 from moorage_hub.proxy_child import proxy_child
 from moorage_hub.settings import HubSettings, load
 from moorage_hub.state import prepare_state, read_token, write_private
@@ -187,7 +188,7 @@ class Whole:
 
     def person(self, name: str) -> Person:
         """Signed in at hub and portal; close them."""
-        return Person(self.settings, name).sign_in(self.state)
+        return Person(self.settings.addresses, name).sign_in(LoginLinks(self.state).create(name))
 
     @contextmanager
     def context(self) -> Iterator[Context]:

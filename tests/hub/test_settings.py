@@ -234,6 +234,7 @@ def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
     assert c.JupyterHub.hub_bind_url == f"http://127.0.0.1:{settings.hub_port}"
     assert c.ConfigurableHTTPProxy.api_url == f"http://127.0.0.1:{settings.proxy_api_port}"
     assert c.JupyterHub.cleanup_servers is False
+    assert c.JupyterHub.init_spawners_timeout == 1
     assert c.JupyterHub.authenticator_class is PasswordAuthenticator
     (service,) = c.JupyterHub.services
     assert "url" not in service  # the hub would wait for it

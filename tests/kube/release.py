@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 
+from moorage.origins import PREFIX
 from moorage_spawners.readiness import free_port
+from tests.kube import gpus
 from tests.kube.commands import run
 from tests.kube.images import AUTHORITIES, authorities
 from tests.kube.namespace import RESTRICTED
@@ -27,12 +29,15 @@ PARTS = ("hub", "service", "proxy")
 TAG = "test"
 NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
 LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+MORE = {"requests": {"cpu": "150m", "memory": "128Mi"}}  # it starts anew while many notebooks do
 
 
 class Release:
-    """One for each node: it makes objects of the whole cluster. Helm keeps what it knows in the cluster, and nothing here."""
+    """Helm keeps what it knows in the cluster, and nothing here. `public`: the Service by which browsers come in."""
 
+    name = NAME
     namespace = "moorage-release"
+    public = f"svc/{NAME}-proxy-public"
 
     def __init__(self, node: Node, port: int, values: Mapping[str, Any] | None = None) -> None:
         """`port`: of this machine, at which a browser finds it while `forwarded`."""
@@ -51,34 +56,51 @@ class Release:
         self.upgrade()
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
-        """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
-        self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
+        """To the chart as it is here, with these values laid on top. Raises NodeError with helm's words."""
+        files = []
+        for number, each in enumerate((self.chart_values(), self._values, values or {})):
+            path = self.node.place.work / f"values-{number}.json"
+            path.write_text(json.dumps(each))
+            files += ["-f", str(path)]
+        self.helm("upgrade", "--install", self.name, str(CHART), *files, "--wait", "--timeout", "240s")
 
-    def helm(self, *argv: str, stdin: str | None = None) -> str:
+    def helm(self, *argv: str) -> str:
         folder = self.node.place.work / "helm"
         env = {name: str(folder) for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
         program: list[str | Path] = [self.node.programs.path("helm"), f"--kubeconfig={self.node.kubeconfig}"]
-        return run([*program, f"--namespace={self.namespace}", *argv], stdin=stdin, env=env).stdout
+        return run([*program, f"--namespace={self.namespace}", *argv], env=env).stdout
 
     def remove(self) -> None:
         """With what it keeps, too."""
-        self.helm("uninstall", NAME, "--ignore-not-found", "--wait", "--timeout", "120s")
+        self.helm("uninstall", self.name, "--ignore-not-found", "--wait", "--timeout", "120s")
         self.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s")
 
     def pod(self, part: str) -> dict[str, Any]:
         """The one that is ready."""
-        chosen = [
-            pod
-            for pod in self.kubectl.list("pods", self.namespace)
-            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == part and _is_ready(pod)
-        ]
+        chosen = self.ready(part)
         return chosen[0] if chosen else {}
 
-    def kill(self, part: str) -> None:
-        """As a lost machine would; another is ready when it returns."""
-        name = self.pod(part)["metadata"]["name"]
+    def ready(self, part: str) -> list[dict[str, Any]]:
+        """All pods of the part that are ready, and not on their way out."""
+        return [
+            pod
+            for pod in self.kubectl.list("pods", self.namespace)
+            if _part_of(pod) == part and _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def lose(self, part: str) -> str:
+        """As a machine that is lost takes it along: nothing of it says goodbye. The pod that was."""
+        name = str(self.pod(part)["metadata"]["name"])
+        self.kubectl.try_run("exec", "-n", self.namespace, name, "-c", part, "--", "sh", "-c", "kill -9 -1")
         self.kubectl("delete", "pod", name, "-n", self.namespace, "--force", "--grace-period=0")
+        return name
+
+    def kill(self, part: str) -> None:
+        """Lost; another is ready when it returns."""
+        self.until_another(part, self.lose(part))
+
+    def until_another(self, part: str, name: str) -> None:
+        """Until one is ready that is not this pod, and the port of this machine leads to it."""
         eventually(
             lambda: self.pod(part) and self.pod(part)["metadata"]["name"] != name, within=120, what=f"another {part}"
         )
@@ -86,6 +108,16 @@ class Release:
             for port, way in list(self._ways.items()):  # each leads to the pod that was
                 way.terminate()
                 eventually(partial(self._answers, port), within=60, what="an answer of the new proxy")
+
+    def scale(self, part: str, replicas: int) -> None:
+        """So many of its pods are ready when it returns, none of those that were too many is left."""
+        self.kubectl("scale", f"deploy/{NAME}-{part}", "-n", self.namespace, f"--replicas={replicas}")
+
+        def there() -> bool:
+            pods = [each for each in self.kubectl.list("pods", self.namespace) if _part_of(each) == part]
+            return len(pods) == replicas and all(_is_ready(each) for each in pods)
+
+        eventually(there, within=120, what=f"{replicas} pods of {part}")
 
     def link(self) -> str:
         """A login link, once."""
@@ -99,7 +131,7 @@ class Release:
         """While a port, the browser's as a rule, leads to the proxy's pod, or the one in its place; on the loopback address only."""
         port = port or self._port
         command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
-        argv = [*command, "-n", self.namespace, f"svc/{NAME}-proxy-public", f"{port}:80"]
+        argv = [*command, "-n", self.namespace, self.public, f"{port}:80"]
         env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
         stopping = threading.Event()
 
@@ -125,6 +157,15 @@ class Release:
         with httpx.Client(base_url=self.url, follow_redirects=True, timeout=60, trust_env=False) as client:
             yield client
 
+    @contextmanager
+    def admin(self) -> Iterator[httpx.Client]:
+        """The browser of the first user, signed in, which asks as the portal's own pages do."""
+        with self.browser() as browser:
+            browser.get(self.link()).raise_for_status()
+            browser.get(f"{PREFIX}/").raise_for_status()
+            browser.headers["Origin"] = self.url
+            yield browser
+
     def _answers(self, port: int) -> bool:
         host = {"Host": f"localhost:{self._port}"}
         try:
@@ -132,7 +173,9 @@ class Release:
         except httpx.TransportError:
             return False
 
-    def _chart_values(self) -> dict[str, Any]:
+    def chart_values(self) -> dict[str, Any]:
+        """Of the release as it is installed, less those that `upgrade` is given."""
+
         def image(name: str) -> dict[str, str]:
             return {"name": f"{self.node.registry}/moorage/{name}", "tag": TAG}
 
@@ -140,7 +183,7 @@ class Release:
         names = {"to": [{"ipBlock": {"cidr": f"{ADDRESS}/32"}}], "ports": NAMES}  # its name server is no pod
         return {
             "publicUrl": self.url,
-            "hub": {"image": image("control"), "resources": LITTLE},
+            "hub": {"image": image("control"), "resources": MORE},
             "service": {"image": image("control"), "resources": LITTLE},
             "proxy": {"chp": {"image": image("proxy"), "resources": LITTLE}},
             "singleuser": {
@@ -149,6 +192,7 @@ class Release:
                 "extraEnv": {} if trusted is None else {"SSL_CERT_FILE": AUTHORITIES},
             },
             "registry": {"url": f"{self.node.registry}/moorage", "insecure": True},
+            "gpu": {"types": gpus.TYPES},
             "builds": {
                 "cpu": 0.2,
                 "memory": "2Gi",
@@ -162,6 +206,11 @@ class Release:
 
 def new_release(node: Node) -> Release:
     return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
+
+
+def _part_of(pod: dict[str, Any]) -> str | None:
+    found: str | None = pod["metadata"]["labels"].get("app.kubernetes.io/component")
+    return found
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

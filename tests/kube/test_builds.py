@@ -24,10 +24,7 @@ BUILDS = f"{NAME}-builds"
 
 @pytest.fixture(scope="module")
 def person(release: Release) -> Iterator[httpx.Client]:
-    with release.browser() as browser:
-        assert browser.get(release.link()).status_code == 200
-        assert browser.get(f"{PREFIX}/").status_code == 200
-        browser.headers["Origin"] = release.url
+    with release.admin() as browser:
         yield browser
 
 

@@ -1,5 +1,6 @@
 """Moorage's own images run as a cluster wants them: nobody's root, nothing written but where it is allowed."""
 
+import sys
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -10,6 +11,8 @@ from tests.kube.node import Node
 pytestmark = pytest.mark.timeout(1200)  # the first run builds them
 NOTEBOOK = "/opt/moorage/server/bin/python"
 CONTROL = "/opt/moorage/control/bin/python"
+# What an image brings compiled is taken as it is: or each start would compile it anew, for seconds. Its Python is this machine's.
+COMPILED = f"jupyterhub/__pycache__/__init__.{sys.implementation.cache_tag}.pyc matches"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,8 @@ def restricted(node: Node) -> Iterator[Namespace]:
         ("control", [CONTROL, "-I", "-m", "jupyterhub", "--version"], "6.1"),
         ("notebook", [NOTEBOOK, "-I", "-m", "jupyterhub.singleuser", "--version"], "."),
         ("notebook", ["/opt/moorage/bin/uv", "--version"], "uv 0."),
+        ("control", [CONTROL, "-I", "-v", "-c", "import jupyterhub"], COMPILED),
+        ("notebook", [NOTEBOOK, "-I", "-v", "-c", "import jupyterhub"], COMPILED),
         ("proxy", ["configurable-http-proxy", "--version"], "5."),
     ],
 )

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: Debian's program, a new folder, a socket in it and no port."""
+"""A PostgreSQL server of the tests' own: Debian's program, a new folder, a socket in it and, unless a test asks for one, no port."""
 
 import os
 import pwd
@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,40 @@ def find_programs() -> Path | None:
     return Path(program).resolve().parent if program is not None else None
 
 
+@dataclass(frozen=True)
+class Network:
+    """Where the server listens, and the addresses (CIDR) that it lets in without a password."""
+
+    address: str
+    port: int
+    clients: str
+
+
 class Server:
     """A server in a folder of its own, which may be killed and started again."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, network: "Network | None" = None) -> None:
         self._programs = programs
         self.folder = folder
+        self._network = network
         self._account = _account()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"postgresql+psycopg://moorage@/postgres?host={self.folder}"
+
+    @property
+    def _socket(self) -> str:
+        port = "" if self._network is None else f" port={self._network.port}"
+        return f"host={self.folder}{port} user=moorage dbname=postgres"
+
+    def database(self, name: str) -> str:
+        """URL, for clients in the network, of a new database."""
+        assert self._network is not None
+        with psycopg.connect(self._socket, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return f"postgresql+psycopg://moorage@{self._network.address}:{self._network.port}/{name}"
 
     def make(self) -> None:
         if self._account:
@@ -47,9 +70,15 @@ class Server:
             check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self._account,
         )  # fmt: skip
 
+        if self._network is not None:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {self._network.clients} trust\n")
+
     def start(self) -> None:
+        network = self._network
         settings = {
-            "listen_addresses": "",
+            "listen_addresses": "" if network is None else network.address,
+            **({} if network is None else {"port": str(network.port)}),
             "unix_socket_directories": str(self.folder),
             "fsync": "off",
             "max_connections": "60",
@@ -61,7 +90,7 @@ class Server:
                 [self._programs / "postgres", "-D", self.folder / "data", *options],
                 stdout=log, stderr=log, cwd=self.folder, **self._account,
             )  # fmt: skip
-        eventually(lambda: _answers(self.folder), what="PostgreSQL answering")
+        eventually(lambda: _answers(self._socket), what="PostgreSQL answering")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """SIGTERM: waits for its clients. SIGINT: ends them all in order. SIGQUIT: as if it had crashed. Returns when it is gone."""
@@ -79,10 +108,10 @@ def serve(programs: Path) -> Iterator[str]:
 
 
 @contextmanager
-def server(programs: Path) -> Iterator[Server]:
+def server(programs: Path, network: Network | None = None) -> Iterator[Server]:
     # Not below pytest's folder: that is 0700, and as root the server runs under another account.
     folder = Path(tempfile.mkdtemp(prefix="moorage-pg-"))
-    made = Server(programs, folder)
+    made = Server(programs, folder, network)
     try:
         made.make()
         made.start()
@@ -105,9 +134,9 @@ def _account() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _answers(folder: Path) -> bool:
+def _answers(where: str) -> bool:
     try:
-        psycopg.connect(f"host={folder} user=moorage dbname=postgres connect_timeout=2").close()
+        psycopg.connect(where, connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True

@@ -14,7 +14,13 @@ from tests.fakes.pod_security import violations
 
 BASE = parse("registry.example.org/moorage/notebook@sha256:" + "a" * 64)
 TARGET = parse("registry.example.org/moorage/environments:fish-1")
-TREE = "/opt/moorage/environment"
+SYSTEM_TARGET = parse("registry.example.org/moorage/system:0123")
+TREE, CHANGES = "/opt/moorage/environment", "/opt/moorage/system"
+# kubernetes.io: Pod Security Standards, what `baseline` lets a container add.
+BASELINE = {
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP",
+    "SETUID", "SYS_CHROOT",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +28,12 @@ def build() -> BuildPod:
     """As the chart tells of a cluster in a cloud, with all there is to say of builds."""
     helm = find_helm()
     if helm is None:
-        pytest.skip("helm is not there: MOORAGE_HELM names it")
+        pytest.skip("helm is missing (MOORAGE_HELM is not set)")
     more = {
         "nodeSelector": {"pool": "builds"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
         "caCertificates": "PEM",
+        "system": {"namespace": "packages", "userNamespace": True},
     }
     told = Chart(helm).render({**CLOUD, "builds": more}).settings("service")["kubernetes"]
     settings = KubernetesSettings(**told)
@@ -39,6 +46,7 @@ def pods(build: BuildPod) -> dict[str, dict[str, Any]]:
     return {
         "resolve": build.pod("resolve"),
         "build": build.building("0123", "/usr/bin/python3", TARGET, plain_http=()),
+        "system": build.installing(["libgomp1", "sl"], SYSTEM_TARGET, plain_http=()),
     }
 
 
@@ -82,6 +90,37 @@ def test_the_tree_is_written_by_the_install_alone_and_credentials_are_the_pushs_
         place["name"] for each in found.values() for place in each["volumeMounts"] if place["mountPath"] == "/tmp"
     ]
     assert len(set(scratch)) == 3
+
+
+def test_the_one_that_installs_debian_packages_is_root_of_one_container_and_passes_baseline(
+    build: BuildPod, pods: dict[str, dict[str, Any]]
+) -> None:
+    pod, found = pods["system"], containers(pods["system"])
+    assert violations(pod["spec"]) == ["packages: has capabilities", "packages: may run as root"]
+    security = found["packages"]["securityContext"]
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert set(security["capabilities"]["add"]) <= BASELINE
+    assert security["allowPrivilegeEscalation"] is False
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert pod["spec"]["hostUsers"] is False  # as the chart's value says
+    assert "hostUsers" not in pods["build"]["spec"]
+    assert {name: each["metadata"]["namespace"] for name, each in pods.items()} == {
+        "resolve": "moorage-builds", "build": "moorage-builds", "system": "packages",
+    }  # fmt: skip
+
+
+def test_packages_own_scripts_run_without_credentials_and_what_pushes_does_not_run_them(
+    build: BuildPod, pods: dict[str, dict[str, Any]]
+) -> None:
+    found = containers(pods["system"])
+    assert list(found) == ["packages", "push"]
+    assert {name: mounts(each)[CHANGES] for name, each in found.items()} == {"packages": True, "push": False}
+    assert [name for name, each in found.items() if "/etc/moorage/registry" in mounts(each)] == ["push"]
+    assert {name: each["image"] for name, each in found.items()} == {
+        "packages": str(BASE), "push": build.settings.builds.image,
+    }  # fmt: skip
+    argv = found["push"]["command"]
+    assert argv[argv.index("--packages") + 1 :][:2] == ["libgomp1", "sl"]
 
 
 def test_they_are_none_of_a_workloads_pods(pods: dict[str, dict[str, Any]]) -> None:

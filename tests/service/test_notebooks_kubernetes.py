@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from moorage.wire import NotebookObservation, Phase, Size
 from moorage_service.admin.facts import gather
 from moorage_service.admin.invariants import held_while_alive
 from moorage_service.context import Context
+from moorage_service.ledger.backstop import hard_quota
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.reconciler.fence import OutdatedError
 from moorage_service.settings import Inventory, Settings
-from moorage_service.store.tables import EnvironmentRow, ProjectRow, UserRow, WorkloadRow
+from moorage_service.store.tables import EnvironmentRow, LimitRow, ProjectRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.api_thread import ApiThread
 from moorage_spawners.launch.kubernetes_settings import (
@@ -292,8 +293,38 @@ def test_gpus_are_lent_by_type_as_far_as_the_cluster_has_them(desk: Desk) -> Non
     assert "this cluster can lend at most 0" in refused.json()["message"]
     unknown = desk.admit(gpu=1, gpu_type="a100")
     assert "this cluster can lend at most 0" in unknown.json()["message"]
+    assert unknown.json()["message"].endswith("The GPU types here: h200, t4. Ask for one of them.")
     assert desk.admit(gpu=3, gpu_type="t4").status_code == 409
     assert desk.admitted(gpu=2, gpu_type="t4")["gpu_devices"] == []
+
+
+def test_where_limits_go_by_type_a_gpu_without_one_is_refused(desk: Desk) -> None:
+    """The cluster chooses the device, after admission: it might be of a type that nobody was charged for."""
+    refused = desk.admit(gpu=1)
+    assert refused.status_code == 400
+    assert refused.json()["message"] == (
+        "gpu_type: which type of GPU? There are limits by type here, so choose one of h200, t4."
+    )
+
+
+def test_the_quota_of_gpus_is_what_all_types_of_a_resource_may_be_together(desk: Desk, admin: Headers) -> None:
+    def quota(limits: dict[str, int]) -> dict[str, str]:
+        with desk.context.database.begin() as session:
+            session.execute(delete(LimitRow))
+        for resource, amount in limits.items():
+            body = {"scope": "everyone", "sharing": "each", "resource": resource, "amount": amount}
+            assert desk.client.post("/api/v1/limits", headers=admin, json=body).status_code == 201
+        slices = {"slice": GpuType(nodeLabels={"gpu": "slice"}, resource="nvidia.com/mig-1g.10gb")}
+        settings = CLUSTER.model_copy(update={"gpu_types": {**CLUSTER.gpu_types, **slices}, "quota": {}})
+        with desk.context.database.read() as session:
+            ada = session.scalars(select(UserRow).where(UserRow.hub_name == "ada")).one()
+            return hard_quota(session, settings, ada)
+
+    usual, slices = "requests.nvidia.com/gpu", "requests.nvidia.com/mig-1g.10gb"
+    assert quota({"gpu:t4": 1}) == {}
+    assert quota({"gpu:t4": 1, "gpu:h200": 2}) == {usual: "3"}
+    assert quota({"gpu:t4": 1, "gpu:h200": 2, "gpu": 2, "gpu:slice": 1}) == {usual: "2", slices: "1"}
+    assert quota({"gpu": 4}) == {usual: "4", slices: "4"}
 
 
 def test_an_environment_without_an_image_is_to_be_built(desk: Desk) -> None:

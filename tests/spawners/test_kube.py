@@ -115,10 +115,10 @@ async def test_a_start_that_takes_too_long_says_what_was_in_the_way(tmp_path: Pa
         said = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
         kube.happens(conditions={"PodScheduled": {"status": "False", "reason": "Unschedulable", "message": said}})
         with pytest.raises(
-            SpawnException, match=r"did not start within 3 s\. No machine of that kind has enough free GPUs\."
+            SpawnException, match=r"did not start within 3 s\. No machine has a free GPU\."
         ):
             await starting
-        await kube.told("failed", "No machine of that kind has enough free GPUs.")
+        await kube.told("failed", "No machine has a free GPU.")
 
 
 async def test_a_server_that_crashes_is_told_with_its_last_words(kube: Scene) -> None:

@@ -88,6 +88,7 @@ def test_a_gpu_is_asked_of_the_nodes_that_have_its_type() -> None:
     assert manifest(spec, settings)["spec"]["nodeSelector"] == {"pool": "user", **labels}
     made = container(spec, settings)["resources"]
     assert made["requests"]["nvidia.com/gpu"] == made["limits"]["nvidia.com/gpu"] == "2"
+    assert manifest(spec, settings)["metadata"]["annotations"]["moorage.dev/gpu-type"] == "a100"
     with pytest.raises(ManifestError, match=r"no GPU type 'h100' here; those there are: a100\."):
         manifest(replace(SPEC, size=Size(cpu=4, memory=8 << 30, gpu=2, gpu_type="h100")), settings)
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from moorage_spawners.launch.labels import GPU_TYPE
 from moorage_spawners.launch.reasons import explain
-from tests.fakes.pods import event, pod
+from tests.fakes.pods import WHOSE, event, pod
 from tests.spawners.told import NOW, code
 
 GPU = {
@@ -108,6 +109,34 @@ def test_what_the_scheduler_says(said: str, spec: dict[str, Any], expected: str,
     condition = {"status": "False", "reason": "Unschedulable", "message": said if told == "by the condition" else ""}
     events = [] if told == "by the condition" else [event("FailedScheduling", said)]
     assert code(pod(conditions={"PodScheduled": condition}, spec=spec), *events) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "count", "sentence"),
+    [
+        ("1 Insufficient nvidia.com/gpu, 1 Insufficient memory", 1, "No machine has a free GPU of type a100."),
+        ("1 Insufficient nvidia.com/gpu", 2, "No machine has 2 free GPUs of type a100."),
+        ("2 node(s) didn't match Pod's node affinity/selector", 1, "No machine has a GPU of type a100."),
+    ],
+)
+def test_a_type_of_gpu_is_told_by_the_name_that_people_ask_by(said: str, count: int, sentence: str) -> None:
+    waiting = {"PodScheduled": {"status": "False", "reason": "Unschedulable", "message": f"0/2 nodes: {said}."}}
+    spec = {**GPU, "containers": [{"resources": {"limits": {"nvidia.com/gpu": str(count)}}}]}
+    typed = pod(conditions=waiting, spec=spec, metadata={"annotations": {**WHOSE.annotations(), GPU_TYPE: "a100"}})
+    reason = explain(typed, [], NOW)
+    assert reason is not None
+    assert reason.sentence == sentence
+    untyped = explain(pod(conditions=waiting, spec=spec), [], NOW)
+    assert untyped is not None
+    assert "of type" not in untyped.sentence
+
+
+def test_a_machine_of_the_type_that_is_being_started_is_told() -> None:
+    """A pool may be empty until somebody asks."""
+    none = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
+    waiting = {"PodScheduled": {"status": "False", "reason": "Unschedulable", "message": none}}
+    up = event("TriggeredScaleUp", "pod triggered scale-up: [{gpus 0->1 (max: 3)}]")
+    assert code(pod(conditions=waiting, spec=GPU), up) == "pod.machine_starts"
 
 
 def test_a_machine_that_is_being_started_is_told() -> None:

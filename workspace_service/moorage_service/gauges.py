@@ -62,6 +62,10 @@ class StoreGauges(Collector):
         for beat in self._context.heartbeats.all():
             age.add_metric([beat.loop], beat.age_s)
         yield age
+        yield GaugeMetricFamily(
+            "moorage_leading", "1 of the service process that acts: starts, ends, fires, builds. The others answer requests.",
+            value=float(self._context.leadership.held()),
+        )  # fmt: skip
         yield self._watch()
         usage = shutil.disk_usage(self._context.settings.state)
         yield GaugeMetricFamily("moorage_disk_free_bytes", "Free on the disk of the state folder.", value=usage.free)

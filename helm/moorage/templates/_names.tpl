@@ -18,7 +18,11 @@
 {{- define "moorage.puller" -}}{{ include "moorage.fullname" . }}-image-puller{{- end }}
 
 {{- define "moorage.hubAccount" -}}
+{{- if .Values.existingHub.enabled -}}
+{{- .Values.existingHub.serviceAccount -}}
+{{- else -}}
 {{- .Values.hub.serviceAccount.name | default (ternary (include "moorage.hub" .) "default" .Values.hub.serviceAccount.create) -}}
+{{- end -}}
 {{- end }}
 {{- define "moorage.serviceAccount" -}}
 {{- .Values.service.serviceAccount.name | default (ternary (include "moorage.service" .) "default" .Values.service.serviceAccount.create) -}}
@@ -33,6 +37,7 @@
 {{- define "moorage.serviceRole" -}}{{ include "moorage.service" . }}{{- end }}
 {{- define "moorage.workloadsRole" -}}{{ include "moorage.fullname" . }}-workloads{{- end }}
 {{- define "moorage.spawnerRole" -}}{{ include "moorage.fullname" . }}-spawner{{- end }}
+{{- define "moorage.systemRole" -}}{{ include "moorage.fullname" . }}-system-packages{{- end }}
 
 {{- define "moorage.corePriority" -}}{{ include "moorage.fullname" . }}-core{{- end }}
 {{- define "moorage.userPriority" -}}{{ include "moorage.fullname" . }}-users{{- end }}
@@ -64,9 +69,24 @@ app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
+{{- /* The same where hub and proxy may be those of an existing hub. */}}
+{{- define "moorage.foundBy" -}}
+{{- $values := (index . 0).Values -}}
+{{- if and $values.existingHub.enabled (has (index . 1) (list "hub" "proxy")) -}}
+{{ index $values.existingHub (printf "%sLabels" (index . 1)) | toYaml }}
+{{- else -}}
+{{ include "moorage.selector" . }}
+{{- end -}}
+{{- end }}
 
 {{- /* Addresses inside the cluster. */}}
-{{- define "moorage.hubUrl" -}}http://{{ include "moorage.hub" . }}.{{ .Release.Namespace }}:8081{{- end }}
+{{- define "moorage.hubUrl" -}}
+{{- if .Values.existingHub.enabled -}}
+{{- .Values.existingHub.url | default (printf "http://hub.%s:8081" .Release.Namespace) -}}
+{{- else -}}
+http://{{ include "moorage.hub" . }}.{{ .Release.Namespace }}:8081
+{{- end -}}
+{{- end }}
 {{- define "moorage.serviceUrl" -}}http://{{ include "moorage.service" . }}.{{ .Release.Namespace }}:8090{{- end }}
 {{- define "moorage.proxyApiUrl" -}}http://{{ include "moorage.proxyApi" . }}.{{ .Release.Namespace }}:8001{{- end }}
 
@@ -84,7 +104,9 @@ http://localhost:8000
 {{- end -}}
 {{- end }}
 {{- define "moorage.origins" -}}
-{{- if ne .Values.origins "auto" -}}
+{{- if .Values.existingHub.enabled -}}
+one
+{{- else if ne .Values.origins "auto" -}}
 {{- .Values.origins -}}
 {{- else -}}
 {{- $host := regexReplaceAll ":[0-9]+$" (include "moorage.publicUrl" . | trimPrefix "https://" | trimPrefix "http://") "" -}}

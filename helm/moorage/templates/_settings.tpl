@@ -60,6 +60,10 @@ network_policy:
   non_private_ips: {{ $user.networkPolicy.egressAllowRules.nonPrivateIPs }}
   private_ips: {{ $user.networkPolicy.egressAllowRules.privateIPs }}
   egress: {{ $user.networkPolicy.egress | toJson }}
+  {{- if .Values.existingHub.enabled }}
+  hub_labels: {{ .Values.existingHub.hubLabels | toJson }}
+  proxy_labels: {{ .Values.existingHub.proxyLabels | toJson }}
+  {{- end }}
   core_labels: {{ dict "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/name" (default .Chart.Name .Values.nameOverride) | toJson }}
 registry:
   url: {{ .Values.registry.url | quote }}
@@ -79,6 +83,11 @@ builds:
   concurrent: {{ .Values.builds.concurrent }}
   node_selector: {{ .Values.builds.nodeSelector | toJson }}
   tolerations: {{ .Values.builds.tolerations | toJson }}
+  system:
+    namespace: {{ .Values.builds.system.namespace | quote }}
+    user_namespace: {{ .Values.builds.system.userNamespace }}
+    sources: {{ .Values.builds.system.sources | toJson }}
+    apt: {{ .Values.builds.system.apt | toJson }}
 watch:
   resync_s: {{ .Values.watch.resync }}
   silence_s: {{ .Values.watch.silence }}

@@ -23,4 +23,3 @@ ROLES: list[dict[str, Any]] = [
 def configure_roles(c: Config) -> None:
     c.JupyterHub.extra_user_scopes = set(OF_EVERY_USER)
     c.JupyterHub.load_roles = [dict(role) for role in ROLES]
-    c.Spawner.server_token_scopes = list(OF_A_NOTEBOOK)

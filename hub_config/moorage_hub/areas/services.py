@@ -1,5 +1,7 @@
 """The one service beside the hub, and its OAuth client."""
 
+from typing import Any
+
 from traitlets.config import Config
 
 from moorage.origins import CONTENT, PREFIX, Origins
@@ -9,20 +11,23 @@ from moorage_hub.state import read_token
 
 
 def configure_services(c: Config, settings: HubSettings) -> None:
-    # No `url`: the hub would wait for the service at its own start. The proxy knows the route by itself.
-    c.JupyterHub.services = [
-        {
-            "name": SERVICE,
-            "api_token": read_token(settings.state, "service-to-hub"),
-            "oauth_client_id": f"service-{SERVICE}",
-            "oauth_redirect_uri": f"{PREFIX}/oauth_callback",
-            "oauth_no_confirm": True,
-            "oauth_client_allowed_scopes": list(OF_THE_PORTAL),
-            "display": False,
-        }
-    ]
+    c.JupyterHub.services = [service(settings)]
     c.Proxy.extra_routes = dict.fromkeys(routes(settings.addresses), settings.service_connect_url)
     c.JupyterHub.default_url = f"{PREFIX}/"
+
+
+def service(settings: HubSettings) -> dict[str, Any]:
+    """As `c.JupyterHub.services` has it."""
+    # No `url`: the hub would wait for the service at its own start. The proxy knows the route by itself.
+    return {
+        "name": SERVICE,
+        "api_token": read_token(settings.state, "service-to-hub"),
+        "oauth_client_id": f"service-{SERVICE}",
+        "oauth_redirect_uri": f"{PREFIX}/oauth_callback",
+        "oauth_no_confirm": True,
+        "oauth_client_allowed_scopes": list(OF_THE_PORTAL),
+        "display": False,
+    }
 
 
 def routes(addresses: Origins) -> tuple[str, ...]:

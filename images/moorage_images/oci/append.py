@@ -16,6 +16,7 @@ from moorage_images.oci.reference import Reference
 from moorage_images.oci.registry import Registry
 
 ENVIRONMENT, BASE, PREFIX = "moorage.environment", "moorage.base", "moorage.prefix"  # labels of an image
+SYSTEM = "moorage.system"  # another: Debian packages that were laid on its base, by their names
 PART = "moorage.layer"  # annotation of a layer of ours, in the manifest
 _OURS = "moorage."
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -79,9 +80,33 @@ def append(
     below = registry.image(base, architecture)
     if ENVIRONMENT in below.labels:
         raise RefusedError(f"{base} holds an environment already. Name the base image that it was made from.")
+    return _lay(registry, below, layers, target, _config(below, layers, changes))
+
+
+def append_system(
+    registry: Registry,
+    base: Reference,
+    layer: OwnLayer,
+    target: Reference,
+    packages: Sequence[str],
+    *,
+    architecture: str,
+) -> Image:
+    """The image `target`: the base with these packages of Debian in one layer more; environments are laid on it as on the base."""
+    below = registry.image(base, architecture)
+    if {ENVIRONMENT, SYSTEM} & set(below.labels):
+        raise RefusedError(f"{base} was made from a base image already. Name that one.")
+    inner = {**below.settings, "Labels": {**below.labels, SYSTEM: " ".join(packages), BASE: below.reference.digest}}
+    comment = f"system packages {' '.join(packages)}"
+    return _lay(registry, below, [layer], target, _extended(below, [layer], inner, [comment]))
+
+
+def _lay(
+    registry: Registry, below: RemoteImage, layers: Sequence[OwnLayer], target: Reference, document: Mapping[str, Any]
+) -> Image:
     brought = [one for one in below.layers if registry.bring(one, below.reference, target)]
     placed = [one.descriptor for one in layers if _place(registry, one, target)]
-    config = encoded(_config(below, layers, changes))
+    config = encoded(document)
     described = Descriptor(media_type=CONFIG, digest=digest_of(config), size=len(config))
     registry.upload(target, config, described.digest)
     blobs = [*below.layers, *(one.descriptor for one in layers)]
@@ -102,7 +127,9 @@ def append(
 def reappend(
     registry: Registry, existing: Reference, base: Reference, target: Reference, *, architecture: str
 ) -> Image:
-    """The same environment on another base. Raises RefusedError when `existing` was not made by `append`."""
+    """The same environment on another base. Raises RefusedError when `existing` was not made by `append`, or lies on other packages of
+    Debian than `base` has.
+    """
     found = registry.image(existing, architecture)
     layers = tuple(
         OwnLayer(descriptor=one, diff_id=diff_id, source=found.reference)
@@ -111,6 +138,8 @@ def reappend(
     )
     if not layers or ENVIRONMENT not in found.labels or PREFIX not in found.labels:
         raise RefusedError(f"{existing} is no image of an environment. Build the environment.")
+    if found.labels.get(SYSTEM) != registry.image(base, architecture).labels.get(SYSTEM):
+        raise RefusedError(f"{existing} has packages of Debian that {base} has not. Build its project again.")
     changes = Changes(
         environment=found.labels[ENVIRONMENT],
         prefix=PurePosixPath(found.labels[PREFIX]),
@@ -126,8 +155,7 @@ def _place(registry: Registry, layer: OwnLayer, target: Reference) -> bool:
 
 
 def _config(base: RemoteImage, layers: Sequence[OwnLayer], changes: Changes) -> dict[str, Any]:
-    """The base's, with ours added. Times are the base's, and fixed ones."""
-    document = dict(base.config)
+    """The base's, with ours added."""
     inner = dict(base.settings)
     inner["Env"] = _variables(base.variables, changes.prefix)
     inner["Labels"] = {
@@ -137,17 +165,22 @@ def _config(base: RemoteImage, layers: Sequence[OwnLayer], changes: Changes) -> 
         PREFIX: str(changes.prefix),
         BASE: base.reference.digest,
     }
+    comments = [f"environment {changes.environment}, {one.descriptor.annotations[PART]}" for one in layers]
+    return _extended(base, layers, inner, comments)
+
+
+def _extended(
+    base: RemoteImage, layers: Sequence[OwnLayer], inner: Mapping[str, Any], comments: Sequence[str]
+) -> dict[str, Any]:
+    """The base's config with `layers`, one comment for each. Times are the base's, and fixed ones."""
+    document = dict(base.config)
     document["config"] = inner
     document["rootfs"] = {"type": "layers", "diff_ids": [*base.diff_ids, *(one.diff_id for one in layers)]}
     document.pop("history", None)
     if base.history or not base.layers:
-        document["history"] = [*base.history, *(_history(one, changes) for one in layers)]
+        ours = [{"created": _EPOCH, "created_by": "moorage", "comment": comment} for comment in comments]
+        document["history"] = [*base.history, *ours]
     return document
-
-
-def _history(layer: OwnLayer, changes: Changes) -> dict[str, str]:
-    part = layer.descriptor.annotations[PART]
-    return {"created": _EPOCH, "created_by": "moorage", "comment": f"environment {changes.environment}, {part}"}
 
 
 def _variables(known: Mapping[str, str], prefix: PurePosixPath) -> list[str]:

@@ -5,36 +5,25 @@ would make every layer new with each change, so `prefix` is one for all environm
 Bytecode has to be compiled with PYC_INVALIDATION_MODE=UNCHECKED_HASH: no time of a file outlives this step.
 """
 
-import hashlib
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import BinaryIO
-
-import zstandard
+from typing import Self
 
 from moorage import folders
 from moorage_images.errors import BuildError, UnsafeTreeError
 from moorage_images.oci.image import LAYER_ZSTD
 from moorage_images.oci.links import check_home, check_links
+from moorage_images.oci.packed import PackedTar, ShortError
 from moorage_images.oci.split import Distribution, Part, Split, parse_record
 from moorage_images.oci.tree import Entry, Kind, TreeBounds, entries, open_file, read_small, shown
 
 PREFIX = PurePosixPath("/opt/moorage/environment")
-_CHUNK = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
 _LARGEST_SETTINGS = 1 << 20  # bytes of pyvenv.cfg
 _LARGEST_RECORD, _LARGEST_RECORDS = 16 << 20, 64 << 20  # bytes of one RECORD, and of all; ray's has some 2 MB
-# Level 3, its numbers written out: what a level stands for may change with the library. From one thread on, how many there are
-# changes no byte: what is compressed is cut into jobs of one size.
-_PARAMETERS = {
-    "window_log": 21, "chain_log": 16, "hash_log": 17, "search_log": 1, "min_match": 5, "target_length": 0,
-    "strategy": zstandard.STRATEGY_DFAST, "write_content_size": 0, "write_checksum": 1,
-    "threads": 2, "job_size": 4 << 20, "overlap_log": 6,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,22 +126,14 @@ class _LayerWriter:
         self.prefix = prefix
         self._path = into / f"{part.value}.tar.zst"
         self._folders = {""}  # the image's root is there
-        self._pending = bytearray()
-        self._tar, self._packed = hashlib.sha256(), hashlib.sha256()
-        self._unpacked, self._entries = 0, 0
-        self._compressor = zstandard.ZstdCompressor(
-            compression_params=zstandard.ZstdCompressionParameters(**_PARAMETERS)
-        ).compressobj()
+        self._archive = PackedTar(self._path)
 
-    def __enter__(self) -> "_LayerWriter":
-        self._file = self._path.open("wb")
-        self._finished = False
+    def __enter__(self) -> Self:
+        self._archive.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        if kind is not None or not self._finished:
-            self._path.unlink(missing_ok=True)
+        self._archive.__exit__(kind, error, at)
 
     def add_folder(self, place: str) -> None:
         """Once, by its absolute path; those that it lies in come before it."""
@@ -162,64 +143,37 @@ class _LayerWriter:
             place = place.rpartition("/")[0]
         for folder in reversed(missing):
             self._folders.add(folder)
-            self._header(folder, tarfile.DIRTYPE, executable=True)
+            self._archive.add(_member(folder, tarfile.DIRTYPE, executable=True))
 
     def add_link(self, place: str, target: str) -> None:
         self.add_folder(place.rpartition("/")[0])
-        self._header(place, tarfile.SYMTYPE, target=target, executable=True)
+        self._archive.add(_member(place, tarfile.SYMTYPE, target=target, executable=True))
 
     def add_file(self, place: str, entry: Entry) -> None:
         assert entry.content is not None
         self.add_folder(place.rpartition("/")[0])
-        self._header(place, tarfile.REGTYPE, size=entry.size, executable=entry.executable)
-        self._copy(entry.content, entry.size, entry.path)
-        self._feed(b"\0" * (-entry.size % _BLOCK))
+        member = _member(place, tarfile.REGTYPE, size=entry.size, executable=entry.executable)
+        try:
+            self._archive.add(member, entry.content)
+        except ShortError:
+            raise UnsafeTreeError(
+                f"{shown(entry.path)} changed while it was read. Build the environment again."
+            ) from None
 
     def finish(self) -> Layer | None:
         """The layer; None when nothing lies in it."""
-        if not self._entries:
+        packed = self._archive.finish()
+        if packed is None:
             return None
-        self._feed(b"\0" * (2 * _BLOCK))
-        self._compress(self._pending)
-        self._write_packed(self._compressor.flush())
-        self._file.flush()
-        self._finished = True
         return Layer(
-            part=self.part, media_type=LAYER_ZSTD, digest=f"sha256:{self._packed.hexdigest()}", size=self._file.tell(),
-            diff_id=f"sha256:{self._tar.hexdigest()}", unpacked=self._unpacked, entries=self._entries, path=self._path,
+            part=self.part, media_type=LAYER_ZSTD, digest=packed.digest, size=packed.size, diff_id=packed.diff_id,
+            unpacked=packed.unpacked, entries=packed.entries, path=self._path,
         )  # fmt: skip
 
-    def _header(self, place: str, kind: bytes, *, executable: bool, size: int = 0, target: str = "") -> None:
-        """The GNU form: names are bytes there, UTF-8 or not. Owner root, time 0."""
-        member = tarfile.TarInfo(place.removeprefix("/"))
-        member.type, member.size, member.linkname = kind, size, target
-        member.mode = 0o777 if kind == tarfile.SYMTYPE else 0o755 if executable else 0o644
-        self._entries += 1
-        self._feed(member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
 
-    def _copy(self, content: BinaryIO, size: int, path: str) -> None:
-        left = size
-        while left:
-            chunk = content.read(min(left, _CHUNK))
-            if not chunk:
-                break
-            left -= len(chunk)
-            self._feed(chunk)
-        if left or content.read(1):
-            raise UnsafeTreeError(f"{shown(path)} changed while it was read. Build the environment again.")
-
-    def _feed(self, content: bytes) -> None:
-        """In pieces of one length, whatever the reads were."""
-        self._pending += content
-        while len(self._pending) >= _CHUNK:
-            self._compress(self._pending[:_CHUNK])
-            del self._pending[:_CHUNK]
-
-    def _compress(self, content: bytes | bytearray) -> None:
-        self._tar.update(content)
-        self._unpacked += len(content)
-        self._write_packed(self._compressor.compress(bytes(content)))
-
-    def _write_packed(self, content: bytes) -> None:
-        self._packed.update(content)
-        self._file.write(content)
+def _member(place: str, kind: bytes, *, executable: bool, size: int = 0, target: str = "") -> tarfile.TarInfo:
+    """Owner root, time 0."""
+    member = tarfile.TarInfo(place.removeprefix("/"))
+    member.type, member.size, member.linkname = kind, size, target
+    member.mode = 0o777 if kind == tarfile.SYMTYPE else 0o755 if executable else 0o644
+    return member

@@ -27,7 +27,7 @@ from moorage_images.oci.registry import Registry
 from moorage_images.oci.tree import GIB, TreeBounds
 
 ENVIRONMENTS = Path("/opt/moorage/environments")  # where an environment is found by its digest
-_LONGEST_MESSAGE = 1500  # characters; a pod's termination message takes 4096 bytes
+LONGEST_MESSAGE = 1500  # characters; a pod's termination message takes 4096 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result, status = push(_task(given)), 0
     except ImagesError as error:
         sys.stderr.write(f"{error.message}\n")
-        result, status = {"error": error.code, "message": error.message[:_LONGEST_MESSAGE]}, 1
+        result, status = {"error": error.code, "message": error.message[:LONGEST_MESSAGE]}, 1
     given.result.write_text(
         json.dumps(result) + "\n"
     )  # in its place: in a pod it is a mount, which nothing can be renamed to
@@ -130,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--environment", required=True, help="its digest")
     parser.add_argument("--interpreter", type=PurePosixPath, required=True, help="the Python of the base image")
+    add_registry_options(parser)
+    parser.add_argument("--most-files", type=int, default=bounds.entries, help="of an environment [%(default)s]")
+    parser.add_argument("--most-gib", type=float, default=bounds.size / GIB, help="of an environment [%(default)s]")
+    return parser
+
+
+def add_registry_options(parser: argparse.ArgumentParser) -> None:
+    """What every program that pushes is told."""
     parser.add_argument("--base", required=True, help="the base image, best by digest")
     parser.add_argument("--target", required=True, help="the image's name, with a tag: what has none can't be listed")
     parser.add_argument("--result", type=Path, required=True, help="the file for what came of it, as JSON")
@@ -143,9 +151,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a registry without TLS; may be said again",
     )
     parser.add_argument("--scratch", type=Path, help="a folder with room for the layers")
-    parser.add_argument("--most-files", type=int, default=bounds.entries, help="of an environment [%(default)s]")
-    parser.add_argument("--most-gib", type=float, default=bounds.size / GIB, help="of an environment [%(default)s]")
-    return parser
 
 
 if __name__ == "__main__":

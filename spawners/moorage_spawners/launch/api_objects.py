@@ -14,6 +14,7 @@ from typing import Any, Literal
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
 
+from moorage_spawners.launch.errors import Silent as Silent
 from moorage_spawners.launch.errors import Unanswered as Unanswered
 from moorage_spawners.launch.types import Object
 
@@ -86,9 +87,10 @@ class Resource:
             raise Unanswered(_sentence(self.path, error)) from error
 
     async def watch(self, version: str, *, lasts_s: float, silence_s: float) -> AsyncGenerator[Sent, None]:
-        """Changes after `version`, for `lasts_s` seconds at most. Raises Unanswered when nothing at all comes for `silence_s`.
+        """Changes after `version`, for `lasts_s` seconds at most. Raises Silent when nothing at all comes for `silence_s`.
 
-        A server sends a bookmark about every minute, so a stream in which nothing comes for longer is a dead connection.
+        A server sends a bookmark about every minute as long as anything changes that it keeps; where nothing does, silence is not
+        told from a dead connection.
         """
         query = [
             ("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version),
@@ -105,6 +107,8 @@ class Resource:
                     for line in lines:
                         if line.strip():
                             yield _sent(line)
+        except aiohttp.SocketTimeoutError as error:
+            raise Silent(_sentence(self.path, error)) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unanswered(_sentence(self.path, error)) from error
 

@@ -46,3 +46,7 @@ class Unanswered(Exception):
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Silent(Unanswered):
+    """Nothing came in a stream for so long that its connection may be lost: there was nothing to tell, or nobody hears of it."""

@@ -37,7 +37,7 @@ class Homes(_Part):
 
 
 class NetworkPolicy(_Part):
-    """What users' pods may reach. `core_labels`: of the chart's own pods."""
+    """What users' pods may reach. `core_labels`: of the chart's own pods; `hub_labels`, `proxy_labels`: of a hub that was there before."""
 
     enabled: bool = True
     blocked_addresses: list[str] = Field(default_factory=list)
@@ -45,6 +45,8 @@ class NetworkPolicy(_Part):
     private_ips: bool = False
     egress: list[dict[str, Any]] = Field(default_factory=list)
     core_labels: dict[str, str] = Field(default_factory=dict)
+    hub_labels: dict[str, str] = Field(default_factory=dict)
+    proxy_labels: dict[str, str] = Field(default_factory=dict)
 
 
 class Registry(_Part):
@@ -54,6 +56,19 @@ class Registry(_Part):
     insecure: bool = False
     push_secret: str = ""
     pull_secret: str = ""
+
+
+class SystemBuilds(_Part):
+    """Pods that install Debian packages, as root of an image. `namespace`: made by an admin for them alone; none are installed when empty.
+
+    `user_namespace`: whether that root is nobody outside the pod. `sources`: a .sources file in place of the image's; `apt`: further
+    settings, as in apt.conf.
+    """
+
+    namespace: str = ""
+    user_namespace: bool = False
+    sources: str = ""
+    apt: str = ""
 
 
 class Builds(_Part):
@@ -74,6 +89,7 @@ class Builds(_Part):
     concurrent: int = Field(2, ge=1)
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    system: SystemBuilds = Field(default_factory=SystemBuilds)
 
 
 class GpuType(_Part):
@@ -149,6 +165,7 @@ class KubernetesSettings(_Part):
             spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
             world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)), egress=tuple(policy.egress),
             policies=policy.enabled, labels=self.namespace_labels, annotations=self.namespace_annotations,
+            elsewhere={"hub": policy.hub_labels, "proxy": policy.proxy_labels},
         )  # fmt: skip
 
     def pod_settings(self, image_pull_secrets: tuple[str, ...] = ()) -> PodSettings:

@@ -15,6 +15,7 @@ MANAGER = "moorage"
 INSTALLATION = f"{PREFIX}managed-by"  # of namespaces: of several installations in a cluster each touches its own
 WORKLOAD, GENERATION = f"{PREFIX}workload", f"{PREFIX}generation"
 KIND, ROLE, OWNER, PROJECT = f"{PREFIX}kind", f"{PREFIX}role", f"{PREFIX}owner", f"{PREFIX}project"
+GPU_TYPE = f"{PREFIX}gpu-type"  # of a pod that asks for one: the name that its owner knows, not the nodes' labels
 OURS = f"{MANAGED_BY}={MANAGER},{WORKLOAD}"  # the selector of all pods of workloads
 
 

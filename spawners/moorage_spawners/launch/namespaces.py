@@ -33,7 +33,8 @@ class ReleaseSettings:
 
     Ports are those of pods, not of services: policies are judged after a service's address was replaced. `denied_ranges`: what the
     world does not include, beside where clouds keep credentials. `dns_ranges`: for name servers that are no pods. `egress`: an
-    admin's further rules. `policies`: whether there are any. `labels`, `annotations`: of namespaces, beside ours.
+    admin's further rules. `policies`: whether there are any. `labels`, `annotations`: of namespaces, beside ours. `elsewhere`: hub
+    or proxy -> labels of its pods, where they are not the installation's own.
     """
 
     release: str
@@ -56,6 +57,7 @@ class ReleaseSettings:
     policies: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,8 @@ def _world(release: ReleaseSettings) -> list[dict[str, Any]]:
 
 
 def _component(release: ReleaseSettings, component: str) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/instance": release.release, "app.kubernetes.io/component": component}
+    own = {"app.kubernetes.io/instance": release.release, "app.kubernetes.io/component": component}
+    labels = dict(release.elsewhere.get(component) or own)
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": release.namespace}},
         "podSelector": {"matchLabels": labels},

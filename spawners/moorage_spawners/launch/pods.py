@@ -13,7 +13,7 @@ from typing import Any
 from moorage.wire.workloads import Size
 from moorage_spawners.launch import pod_parts
 from moorage_spawners.launch.errors import ManifestError
-from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.labels import GPU_TYPE, Ownership
 from moorage_spawners.launch.names import is_dns_label, pod_name
 from moorage_spawners.launch.pod_parts import PodSettings
 
@@ -109,9 +109,13 @@ def manifest(spec: PodSpec, settings: PodSettings) -> dict[str, Any]:
         "name": spec.name,
         "namespace": spec.namespace,
         "labels": spec.ownership.labels(),
-        "annotations": spec.ownership.annotations(),
+        "annotations": {**spec.ownership.annotations(), **_gpu_type(spec.size)},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+
+
+def _gpu_type(size: Size) -> dict[str, str]:
+    return {GPU_TYPE: size.gpu_type} if size.gpu and size.gpu_type is not None else {}
 
 
 def secret_manifest(spec: PodSpec, values: Mapping[str, str]) -> dict[str, Any]:

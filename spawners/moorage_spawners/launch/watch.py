@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from moorage_spawners.launch.api_objects import Expired, Listing, Resource, Sent, Unanswered
+from moorage_spawners.launch.api_objects import Expired, Listing, Resource, Sent, Silent, Unanswered
 from moorage_spawners.launch.pauses import pause_s
 from moorage_spawners.launch.timing import Timing
 from moorage_spawners.launch.types import Object
@@ -165,6 +165,8 @@ class _Scope:
                 await self._cycle()
             except Expired:
                 log.info("%s: the server has forgotten where we were; listing again", self.resource.path)
+            except Silent:  # the next list says whether anybody is there
+                log.debug("%s: nothing was heard for %g s; listing again", self.resource.path, self.timing.silence_s)
             except Unanswered as error:
                 wish = error.retry_after_s
                 self._failed(str(error))

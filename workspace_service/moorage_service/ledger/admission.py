@@ -74,6 +74,7 @@ def check(
     asked = add(amounts, {COUNTED[WorkloadKind(workload.kind)]: 1})
     every = rules(session, capacity) + gpus.absent_types(capacity, asked)
     found = standings(every, owner, holdings(session, now=now), now)
+    gpus.refuse_untyped(capacity, asked, found)
     lease = gpus.choose(capacity, _taken_gpus(session), asked, found)
     refusing = [each for each in found if refuses(each, lease.amounts)]
     if refusing:
@@ -231,7 +232,9 @@ def refusal(found: Standing, asked: Amounts, owner: Owner, workload: WorkloadRow
     if hidden:
         by.append(f"others ({in_words(resource, hidden)})")
     wanted = asked[resource]
-    if rule.window_s is not None:
+    if rule.advice:
+        advice = rule.advice
+    elif rule.window_s is not None:
         advice = f"It frees up as the {duration(rule.window_s)} passes; or ask an admin to raise this limit."
     elif wanted > rule.amount:
         advice = "Ask for less, or ask an admin to raise this limit."

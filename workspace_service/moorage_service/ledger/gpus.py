@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from moorage_service.errors import BadRequest
 from moorage_service.ledger.inventory import Capacity
 from moorage_service.ledger.limits import Rule, Standing
 from moorage_service.ledger.resources import Amounts
@@ -59,6 +60,8 @@ def type_of(capacity: Capacity, device: str) -> str:
 
 def absent_types(capacity: Capacity, asked: Amounts) -> list[Rule]:
     """A type of GPU that there is none of is a rule as well: 0 of them are lent."""
+    there = listed(capacity)
+    advice = f"The GPU types here: {there}. Ask for one of them." if there else "There are no GPUs here: ask for none."
     return [
         Rule(
             id=f"machine-{name}",
@@ -68,10 +71,26 @@ def absent_types(capacity: Capacity, asked: Amounts) -> list[Rule]:
             sharing="pool",
             resource=name,
             amount=0,
+            advice=advice,
         )
         for name in asked
         if name.startswith("gpu:") and name.removeprefix("gpu:") not in capacity.gpu_types
     ]
+
+
+def refuse_untyped(capacity: Capacity, asked: Amounts, found: Sequence[Standing]) -> None:
+    """A cluster chooses the device itself, after admission, so limits by type would bound nobody who names none. Raises BadRequest."""
+    typed = sum(units for name, units in asked.items() if name.startswith("gpu:"))
+    several = capacity.cluster and len(capacity.gpu_types) > 1
+    if several and asked.get("gpu", 0) > typed and any(each.rule.resource.startswith("gpu:") for each in found):
+        raise BadRequest(
+            f"gpu_type: which type of GPU? There are limits by type here, so choose one of {listed(capacity)}.",
+            field="gpu_type",
+        )
+
+
+def listed(capacity: Capacity) -> str:
+    return ", ".join(sorted(capacity.gpu_types))
 
 
 def whole(capacity: Capacity) -> str:

@@ -22,6 +22,7 @@ class Rule:
     resource: str
     amount: int
     window_s: int | None = None
+    advice: str = ""  # what to do when it refuses, where that is not the same for all rules
 
     @property
     def words(self) -> str:

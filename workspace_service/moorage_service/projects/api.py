@@ -10,7 +10,7 @@ from moorage_service.context import Ctx
 from moorage_service.identity.callers import RequireUser
 from moorage_service.identity.idempotency import IdempotencyKey, recall, remember
 from moorage_service.identity.rates import Action
-from moorage_service.projects import builds, operations, secrets, trail
+from moorage_service.projects import builds, manifests, operations, secrets, trail
 from moorage_service.projects.access import find_project, find_to_change, visible_projects
 from moorage_service.projects.archive import archive_of
 from moorage_service.projects.bodies import ArchiveBody, TextBody
@@ -99,6 +99,7 @@ def start_build(context: Ctx, caller: RequireUser, slug: Slug, key: IdempotencyK
         action = f"build.start:{project.id}"
         made = recall(session, user_id=caller.user_id, action=action, key=key)
         if made is None:
+            manifests.accept(context.settings, project.manifest)
             made = builds.queue(session, project, requested_by=caller.user_id, now=context.clock()).id
             trail.note(session, caller, project, "build", now=context.clock(), after={"build": made})
             remember(session, user_id=caller.user_id, action=action, key=key, result=made, clock=context.clock)

@@ -191,7 +191,7 @@ class Builder:
                     file.flush()
 
             try:
-                manifest = manifests.check(settings, text)
+                manifest = manifests.accept(settings, text)
                 return self._platform.build(build_id, project_id, manifest, write, cancel)
             except (ImagesError, ServiceError) as error:
                 write(error.message)

@@ -68,7 +68,7 @@ def create(context: Context, request: ProjectRequest, caller: Caller, key: str |
     if request.slug in _TAKEN:
         raise BadRequest(f"slug: {request.slug!r} is the address of another page. Choose another.", field="slug")
     context.rates.count(Action.BUILD, user_id=caller.user_id, address=caller.address)
-    manifest = manifests.check(context.settings, request.manifest)
+    manifest = manifests.accept(context.settings, request.manifest)
     files = archive.keep(context.settings, {archive.MANIFEST: request.manifest.encode()})
     with context.database.begin() as session:
         made = recall(session, user_id=caller.user_id, action="project.create", key=key)
@@ -110,7 +110,7 @@ def _insert(
 
 def put_manifest(context: Context, slug: str, text: str, caller: Caller) -> None:
     """Replaces moorage.yaml. The present environment stays until a build of the new text succeeds."""
-    manifest = manifests.check(context.settings, text)
+    manifest = manifests.accept(context.settings, text)
     with context.database.read() as session:
         project = find_to_change(session, slug, user_id=caller.user_id, admin=caller.admin)
         kept = project.files
@@ -135,7 +135,7 @@ def put_files(context: Context, slug: str, content: bytes, caller: Caller) -> No
             text = files[archive.MANIFEST].decode()
         except UnicodeDecodeError as error:
             raise BadRequest("files: moorage.yaml is not UTF-8 text. Save it as such.", field="files") from error
-        manifests.check(context.settings, text)
+        manifests.accept(context.settings, text)
     files[archive.MANIFEST] = text.encode()
     digest = archive.keep(context.settings, files)
     with context.database.begin() as session:

@@ -7,6 +7,7 @@ whatever comes later in that order was nearer to a start, and is what is worth t
 import re
 from collections.abc import Sequence
 
+from moorage_spawners.launch.labels import GPU_TYPE
 from moorage_spawners.launch.reasons.reading import condition, has, last, text
 from moorage_spawners.launch.reasons.reason import ADMIN, WAIT, Reason
 from moorage_spawners.launch.types import Object
@@ -31,13 +32,13 @@ def scheduling(pod: Object, events: Sequence[Object]) -> Reason | None:
     if not said:
         return None
     said = said.partition(" preemption:")[0]  # what might be ended for it: nothing that its owner can do anything about
-    return _growing(_volumes(said) or _room(said) or _kind(pod, said), events)
+    return _growing(_volumes(said) or _room(pod, said) or _kind(pod, said), events)
 
 
 def _growing(reason: Reason, events: Sequence[Object]) -> Reason:
     """What the autoscaler makes of it."""
     grows = last(events, "TriggeredScaleUp", "NotTriggerScaleUp")
-    if grows is None or not reason.waits:
+    if grows is None:
         return reason
     if grows["reason"] == "TriggeredScaleUp":
         return Reason(
@@ -46,6 +47,8 @@ def _growing(reason: Reason, events: Sequence[Object]) -> Reason:
             "Wait some minutes.",
             waits=True,
         )
+    if not reason.waits:
+        return reason
     sentence = f"{reason.sentence} No machine can be added."
     return Reason(reason.code, sentence, reason.remedy, waits=True)
 
@@ -66,12 +69,12 @@ def _volumes(said: str) -> Reason | None:
     return None
 
 
-def _room(said: str) -> Reason | None:
+def _room(pod: Object, said: str) -> Reason | None:
     """Machines of the right kind are full; or the last rule, where its storage is."""
     short = {resource: int(count) for count, resource in _SHORT.findall(said)}
     gpus = [resource for resource in short if resource not in _RESOURCES]
     if gpus:
-        return Reason("pod.no_gpu", "No machine of that kind has enough free GPUs.", WAIT, waits=True)
+        return Reason("pod.no_gpu", f"No machine has {_free_gpus(pod, gpus)}.", WAIT, waits=True)
     missing = [word for resource, word in _RESOURCES.items() if resource in short]
     if missing:
         codes = {"memory": "pod.no_memory", "cores": "pod.no_cpu", "disk space": "pod.no_disk"}
@@ -127,12 +130,25 @@ def _kind(pod: Object, said: str) -> Reason:
         )
     if has(said, "affinity", "selector", "requested node name"):
         if wants_gpu:
-            return Reason(
-                "pod.no_gpu_type", "No machine has a GPU of that type.", "Choose another GPU type, or tell an admin."
-            )
+            sentence = f"No machine has a GPU of {_type(pod) or 'that type'}."
+            return Reason("pod.no_gpu_type", sentence, "Choose another GPU type, or tell an admin.")
         return Reason("pod.no_matching_node", "No machine is of the kind that this installation asks for.", ADMIN)
     return Reason("pod.unschedulable", "No machine was found that can run it.", "Wait, or tell an admin.", waits=True)
 
 
-def _limits(pod: Object) -> list[object]:
-    return [each.get("resources") for each in (pod.get("spec") or {}).get("containers") or ()]
+def _free_gpus(pod: Object, resources: Sequence[str]) -> str:
+    """What was looked for: "a free GPU of type a100", "2 free GPUs"."""
+    asked = [limits.get(resource, 0) for limits in _limits(pod) for resource in resources]
+    count = sum(int(each) for each in asked if str(each).isdecimal())
+    kind = _type(pod)
+    return ("a free GPU" if count <= 1 else f"{count} free GPUs") + (f" of {kind}" if kind else "")
+
+
+def _type(pod: Object) -> str:
+    name = (pod["metadata"].get("annotations") or {}).get(GPU_TYPE)
+    return f"type {name}" if name else ""
+
+
+def _limits(pod: Object) -> list[Object]:
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    return [(each.get("resources") or {}).get("limits") or {} for each in containers]

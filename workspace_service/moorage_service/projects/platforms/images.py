@@ -2,13 +2,13 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import CompoundSelect, or_, select, union
+from sqlalchemy import CompoundSelect, and_, or_, select, union
 from sqlalchemy.orm import Session
 
 from moorage_images.errors import ImagesError
@@ -25,7 +25,8 @@ from moorage_service.store.tables import EnvironmentRow, JobVersionRow, ProjectR
 log = logging.getLogger(__name__)
 
 COLLECT_EVERY = timedelta(days=1)
-UNUSED = "unused-images.json"  # in the state folder; without it every image has its days anew
+# In the state folder; without them every image has its days anew.
+UNUSED, UNUSED_SYSTEM = "unused-images.json", "unused-system-images.json"
 
 
 def in_use(session: Session) -> set[str]:
@@ -45,14 +46,19 @@ class Outdated:
     image: str
 
 
-def on_other_bases(context: Context, base: Reference) -> list[Outdated]:
-    """The environments in use whose image lies on another base than this one."""
+def on_other_bases(context: Context, base: Reference, system: Reference) -> list[Outdated]:
+    """The environments in use whose image lies on another base than this one. Those on an image of the repository `system` have Debian
+    packages, which no other base has: they are built again when somebody asks.
+    """
     with context.database.read() as session:
         rows = session.scalars(
             select(EnvironmentRow).where(
                 EnvironmentRow.digest.in_(in_use(session)),
                 EnvironmentRow.image.is_not(None),
-                or_(EnvironmentRow.base.is_(None), EnvironmentRow.base != str(base)),
+                or_(
+                    EnvironmentRow.base.is_(None),
+                    and_(EnvironmentRow.base != str(base), EnvironmentRow.base.not_like(f"{system}@%")),
+                ),
             )
         )
         return [
@@ -112,16 +118,30 @@ class _Notes:
         fresh.rename(path)
 
 
-def collect(context: Context, known: Registry, repository: Reference) -> None:
-    """Once a day: takes away the images to which nothing has referred for `builds.keep_images_days`. Raises RegistryError.
+def collect(context: Context, known: Registry, repository: Reference, system: Reference) -> None:
+    """Once a day: takes away the images to which nothing has referred for `builds.keep_images_days`, of environments in `repository`, and
+    in `system` those that they lie on. Raises RegistryError.
 
-    Their environments stay in the store without an image: whoever builds the same again gets a new one.
+    Environments stay in the store without an image: whoever builds the same again gets a new one.
     """
+    for each in _collect(context, known, repository, UNUSED, lambda row: row.image):
+        log.warning("the image %s of an environment in use is not in the registry: build its project again", each)
+    _collect(context, known, system, UNUSED_SYSTEM, lambda row: row.base)
+
+
+def _collect(
+    context: Context,
+    known: Registry,
+    repository: Reference,
+    notes_file: str,
+    refers: Callable[[EnvironmentRow], str | None],
+) -> Sequence[Reference]:
+    """`refers`: to which image an environment does, if it is used. Those that are not there."""
     assert context.settings.kubernetes is not None
-    path, now = context.settings.state / UNUSED, context.clock()
+    path, now = context.settings.state / notes_file, context.clock()
     notes = _Notes.read(path)
     if notes.looked_at is not None and now - notes.looked_at < COLLECT_EVERY:
-        return
+        return ()
     long_ago = now - timedelta(days=context.settings.kubernetes.builds.keep_images_days)
     ripe = {digest for digest, since in notes.unused.items() if since <= long_ago}
     listed = listing(known, repository)
@@ -129,18 +149,17 @@ def collect(context: Context, known: Registry, repository: Reference) -> None:
         context.leadership.require()
         rows = list(session.scalars(select(EnvironmentRow).where(EnvironmentRow.image.is_not(None))))
         used = in_use(session)
-        wanted = [parse(row.image) for row in rows if row.image is not None and row.digest in used]
+        wanted = {parse(image) for row in rows if row.digest in used and (image := refers(row)) is not None}
         decided = decide(repository, wanted, listed, ripe)
         gone = {str(each) for each in decided.gone}
         for row in rows:
             if row.image in gone:
                 row.image, row.base = None, None
-    for each in decided.lost:
-        log.warning("the image %s of an environment in use is not in the registry: build its project again", each)
     for each in decided.gone:
         known.delete(each)
         log.info("the image %s was taken away: nothing refers to it any more", each)
     _Notes(looked_at=now, unused={digest: notes.unused.get(digest, now) for digest in decided.unused}).write(path)
+    return decided.lost
 
 
 def _minor(version: str) -> list[str]:

@@ -1,7 +1,8 @@
 """The namespace in which environments are built: what it holds, as manifests.
 
 It is one of users' namespaces without the ways to Moorage itself: packages' code runs there, and nobody's work. Its pods reach the
-world, where the package index is, and the registry, wherever that is.
+world, where the package index is, and the registry, wherever that is. Where an admin has named one for Debian packages, it holds the
+same, less the namespace itself and its rights, which are the admin's.
 """
 
 import base64
@@ -36,10 +37,9 @@ def name(settings: KubernetesSettings) -> str:
     return settings.builds.namespace
 
 
-def objects(settings: KubernetesSettings, registries: Collection[Reference]) -> list[dict[str, Any]]:
-    """All but the Secrets, in the order in which they can be made by the service itself. `registries`: images that are read or written.
-
-    Raises BuildError; ManifestError for a range of addresses that is none.
+def objects(settings: KubernetesSettings, place: str, registries: Collection[Reference]) -> list[dict[str, Any]]:
+    """What the namespace `place` holds, all but the Secrets, in the order in which they can be made by the service itself. `registries`:
+    images that are read or written. Raises ManifestError for a range of addresses that is none.
     """
     builds = settings.builds
     # A backstop: as many builds run as the builder has threads.
@@ -50,13 +50,13 @@ def objects(settings: KubernetesSettings, registries: Collection[Reference]) -> 
         "services": "0",
         "persistentvolumeclaims": "0",
     }
-    place = UserNamespace(name=name(settings), owner=OWNER, quota=amounts)
     release = replace(settings.release_settings(), world=True)
-    made = [each for each in namespaces.objects(place, release) if _wanted(each, settings)]
+    contents = namespaces.objects(UserNamespace(name=place, owner=OWNER, quota=amounts), release)
+    made = [each for each in contents if _wanted(each, settings)]
     if settings.network_policy.enabled:
-        made.append(_egress("allow-registry", place.name, _ways(registries)))
+        made.append(_egress("allow-registry", place, _ways(registries)))
         if builds.egress:
-            made.append(_egress("allow-more", place.name, builds.egress))
+            made.append(_egress("allow-more", place, builds.egress))
     # Rights first: all that follows is made by them.
     first = {"Namespace": 0, "RoleBinding": 1}
     return sorted(made, key=lambda each: first.get(each["kind"], 2))
@@ -70,13 +70,17 @@ def credentials(kind: str, namespace: str, content: bytes) -> dict[str, Any]:
 
 
 def _wanted(each: dict[str, Any], settings: KubernetesSettings) -> bool:
+    metadata = each["metadata"]
+    made_by_admin = (
+        settings.namespaces or metadata.get("namespace", metadata["name"]) == settings.builds.system.namespace
+    )
     match each["kind"]:
         case "Namespace":
-            return not settings.namespaces
+            return not made_by_admin
         case "RoleBinding":
-            return not settings.namespaces and bool(each["metadata"]["name"] == settings.workloads_role)
+            return not made_by_admin and bool(metadata["name"] == settings.workloads_role)
         case "NetworkPolicy":
-            return settings.network_policy.enabled and each["metadata"]["name"] not in _WAYS_TO_MOORAGE
+            return settings.network_policy.enabled and metadata["name"] not in _WAYS_TO_MOORAGE
         case "LimitRange":
             return False  # every container here says its size; one that says no limit of cores is to have none
     return True

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from kubernetes_asyncio.client import ApiClient
 
 from moorage_images.errors import BuildError
-from moorage_images.pod_build import Found, Task
+from moorage_images.pod_build import Found
 from moorage_images.sandbox import Log
 from moorage_service.projects.platforms import namespace, registry
 from moorage_service.projects.platforms.pod_manifests import SELECTOR, BuildPod
@@ -43,7 +43,7 @@ class PodCluster:
         self._thread: ApiThread | None = None
         self._api: ApiClient | None = None
 
-    def find(self, pod: BuildPod, wanted: Object, task: Task, log: Log, cancel: threading.Event) -> Found:
+    def find(self, pod: BuildPod, wanted: Object, task: bytes, log: Log, cancel: threading.Event) -> Found:
         """What a pod that looks found, by its log; all other lines go to `log`. Raises as `run` does."""
         found: list[Found] = []
 
@@ -59,11 +59,11 @@ class PodCluster:
             raise BuildError("The build's pod told nothing of what it found. Build again, or tell an admin.")
         return found[0]
 
-    def run(self, pod: BuildPod, wanted: Object, task: Task, log: Log, cancel: threading.Event) -> Object:
+    def run(self, pod: BuildPod, wanted: Object, task: bytes, log: Log, cancel: threading.Event) -> Object:
         """The pod as it ended, well; its log goes to `log`. Raises BuildCancelledError, NoWheelError and BuildError."""
         return self._run(pod, wanted, task, lambda line: log(line[:LONGEST_LINE]), log, cancel)
 
-    def _run(self, pod: BuildPod, wanted: Object, task: Task, hear: Log, log: Log, cancel: threading.Event) -> Object:
+    def _run(self, pod: BuildPod, wanted: Object, task: bytes, hear: Log, log: Log, cancel: threading.Event) -> Object:
         within_s = self._step_s + WAIT_S
         objects = self._objects(pod, wanted["metadata"]["namespace"])
 
@@ -71,7 +71,7 @@ class PodCluster:
             run = PodRun(
                 api=await self._client(), objects=objects, guard=self._guard, hear=hear, log=log, cancel=cancel, within_s=within_s,
             )  # fmt: skip
-            return await run.run(wanted, pod.inputs(wanted, task.encoded()))
+            return await run.run(wanted, pod.inputs(wanted, task))
 
         try:
             return self._wait(carried_out(), within_s + SLACK_S)
@@ -80,7 +80,9 @@ class PodCluster:
 
     def _objects(self, pod: BuildPod, place: str) -> list[Object]:
         told = self._settings.registry
-        objects: list[Object] = [*namespace.objects(self._settings, (registry.repository(self._settings), pod.image))]
+        objects: list[Object] = [
+            *namespace.objects(self._settings, place, (registry.repository(self._settings), pod.image))
+        ]
         for name, file in ((namespace.PULL, told.pull_secret), (namespace.PUSH, told.push_secret)):
             if file:
                 objects.append(namespace.credentials(name, place, Path(file).read_bytes()))
@@ -89,9 +91,14 @@ class PodCluster:
     def sweep(self, running: Collection[str]) -> None:
         """Ends the pods of all builds but those `running`."""
         try:
-            self._wait(self._sweep(namespace.name(self._settings), running), WAIT_S)
-        except (BuildError, LaunchError, Unanswered, Expired) as error:  # there may be no such place yet
-            log.info("what builds left in the cluster is not removed now: %s", error)
+            places = [namespace.name(self._settings)]
+        except BuildError:  # an admin has named none
+            places = []
+        for place in [*places, *filter(None, [self._settings.builds.system.namespace])]:
+            try:
+                self._wait(self._sweep(place, running), WAIT_S)
+            except (BuildError, LaunchError, Unanswered, Expired) as error:  # there may be no such place yet
+                log.info("what builds left in the namespace %s is not removed now: %s", place, error)
 
     async def _sweep(self, place: str, running: Collection[str]) -> None:
         api = await self._client()

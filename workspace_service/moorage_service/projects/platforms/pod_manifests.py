@@ -1,8 +1,9 @@
-"""The pods of a build, as manifests. All pass Pod Security `restricted`, hold no token of the cluster, and write in scratch folders alone.
+"""The pods of a build, as manifests. All but one pass Pod Security `restricted` and write in scratch folders alone; none holds a token
+of the cluster.
 
 One resolves. One builds, by three containers that run one after another on one folder: `install` fills it and `try` starts a kernel in
 it, both programs of the notebook image; `push`, a program of the service's image and the only one with credentials, reads it, and runs
-nothing of it.
+nothing of it. The one that installs Debian packages does so in the same way, but as root of the notebook image, in a namespace of its own.
 """
 
 import base64
@@ -15,6 +16,8 @@ from moorage_images.network import without_credentials
 from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference
 from moorage_images.pod_build import ENVIRONMENT, RESULT
+from moorage_images.system_build import FOLDER as SYSTEM
+from moorage_images.system_build import LAYER
 from moorage_service.projects.platforms import namespace
 from moorage_spawners.launch import pod_parts
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
@@ -28,7 +31,18 @@ SERVICE_PYTHON = "/opt/moorage/control/bin/python"
 _INPUTS = "/etc/moorage/build"
 _CREDENTIALS = "/etc/moorage/registry"
 _AUTHORITIES = f"{_INPUTS}/authorities.crt"
-_ENVIRONMENT_VOLUME = "environment"
+_ENVIRONMENT_VOLUME, _SYSTEM_VOLUME = "environment", "system"
+# What dpkg and packages' own scripts need to own files and make users; all of it is within Pod Security `baseline`.
+_ROOT: Mapping[str, Any] = {
+    "runAsUser": 0,
+    "runAsGroup": 0,
+    "runAsNonRoot": False,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {
+        "drop": ["ALL"],
+        "add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"],
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,27 +65,62 @@ class BuildPod:
     ) -> dict[str, Any]:
         """One that makes the environment of that digest, and puts it into the registry as `target`."""
         first = [self._of_notebook("install", writes=True), self._of_notebook("try", mounts=True)]
-        volumes = [_scratch(_ENVIRONMENT_VOLUME, self.settings)]
         argv = [
-            SERVICE_PYTHON,
-            "-I",
-            "-m",
             "moorage_images.oci.push",
             "--tree",
             str(ENVIRONMENT),
             "--environment",
             environment,
+            "--interpreter",
+            python,
         ]
-        argv += ["--interpreter", python, "--base", str(self.image), "--target", str(target), "--result", str(RESULT)]
+        mount = _mount(_ENVIRONMENT_VOLUME, str(ENVIRONMENT), writes=False)
+        push, volumes = self._push(argv, mount, target, plain_http)
+        return self._pod("build", first, [push], [_scratch(_ENVIRONMENT_VOLUME, self.settings), *volumes])
+
+    def installing(self, packages: Sequence[str], target: Reference, *, plain_http: Sequence[str]) -> dict[str, Any]:
+        """One that installs Debian packages in the notebook image, as its root, and puts what comes of it into the registry as `target`.
+
+        It passes Pod Security `baseline`, and runs in the namespace that an admin has named for it.
+        """
+        argv = [NOTEBOOK_PYTHON, "-I", "-m", "moorage_images.system_build"]
+        mount = _mount(_SYSTEM_VOLUME, str(SYSTEM), writes=True)
+        first = self._container("packages", str(self.image), argv, [mount], without_credentials(self.variables))
+        first["securityContext"] = {**_ROOT}
+        argv = ["moorage_images.oci.push_system", "--layer", str(LAYER), "--packages", *packages]
+        push, volumes = self._push(argv, {**mount, "readOnly": True}, target, plain_http)
+        pod = self._pod("system", [first], [push], [_scratch(_SYSTEM_VOLUME, self.settings), *volumes])
+        system = self.settings.builds.system
+        pod["metadata"]["namespace"] = system.namespace
+        if system.user_namespace:
+            pod["spec"]["hostUsers"] = False
+        return pod
+
+    def _push(
+        self, argv: Sequence[str], mount: dict[str, Any], target: Reference, plain_http: Sequence[str]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The container that pushes what lies at `mount`, and the volumes of its own. `argv`: its module, and what that is told."""
+        argv = [
+            SERVICE_PYTHON,
+            "-I",
+            "-m",
+            *argv,
+            "--base",
+            str(self.image),
+            "--target",
+            str(target),
+            "--result",
+            str(RESULT),
+        ]
         argv += ["--architecture", own_architecture(), "--scratch", "/tmp"]  # noqa: S108 - the pod's own
         argv += [part for host in plain_http for part in ("--plain-http", host)]
-        mounts = [_mount(_ENVIRONMENT_VOLUME, str(ENVIRONMENT), writes=False)]
+        mounts, volumes = [mount], []
         if self.settings.registry.push_secret:
             argv += ["--credentials", f"{_CREDENTIALS}/.dockerconfigjson"]
             mounts.append(_mount("credentials", _CREDENTIALS, writes=False))
             volumes.append({"name": "credentials", "secret": {"secretName": namespace.PUSH}})
-        push = self._container("push", self.settings.builds.image, argv, mounts, without_credentials(self.variables))
-        return self._pod("build", first, [push], volumes)
+        variables = without_credentials(self.variables)
+        return self._container("push", self.settings.builds.image, argv, mounts, variables), volumes
 
     def inputs(self, pod: Mapping[str, Any], task: bytes) -> dict[str, Any]:
         """The Secret that the pod has mounted: not for what is secret in it, but for its size."""

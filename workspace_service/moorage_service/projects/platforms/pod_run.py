@@ -41,6 +41,10 @@ _MORE = {
 }
 
 
+class NotMadeError(BuildError):
+    """The cluster does not take the pod."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodRun:
     """`objects`: what its namespace holds; it is made anew where it is missing. `guard` raises when this process may act no more.
@@ -89,7 +93,7 @@ class PodRun:
             except PodRefusedError as error:
                 fresh = error.code == "pod.not_permitted" and time.monotonic() < patience
                 if not (error.waits or fresh or error.code in _ROOM):
-                    raise BuildError(f"The build's pod can't be made. {error}") from error
+                    raise NotMadeError(f"The build's pod can't be made. {error}") from error
                 said = "" if fresh else "Waiting for room." if error.code in _ROOM else f"Waiting. {error}"
             if said and said != told:
                 self.log(said)

@@ -22,7 +22,7 @@ from moorage_images.oci.append import reappend
 from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference, parse
 from moorage_images.oci.registry import Registry
-from moorage_images.plan import EnvironmentPlan, Lock
+from moorage_images.plan import EnvironmentPlan, Lock, SystemPackages
 from moorage_images.pod_build import Found, Task
 from moorage_images.resolve import NoWheelError
 from moorage_images.sandbox import Log
@@ -33,6 +33,7 @@ from moorage_service.projects.platforms.base import Built
 from moorage_service.projects.platforms.pod_cluster import PodCluster
 from moorage_service.projects.platforms.pod_manifests import BuildPod
 from moorage_service.projects.platforms.pod_run import message_of
+from moorage_service.projects.platforms.system import SystemImages
 from moorage_service.store.tables import EnvironmentRow
 from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
@@ -54,16 +55,30 @@ class PodBuilds:
         return self._settings.builds.concurrent
 
     def build(self, build_id: str, project: str, manifest: Manifest, log: Log, cancel: threading.Event) -> Built:
-        if manifest.system:
-            raise BuildError(
-                "moorage.yaml lists `system:` packages, and there is no builder for them here. Leave them out, or ask an admin for a "
-                "notebook image that has them."
-            )
         registry.repository(self._settings)  # there is one
         with registry.opened(self._settings) as known:
-            base = registry.base_of(known, self._settings)
+            base, system = registry.base_of(known, self._settings), None
+            if manifest.system:
+                system = SystemPackages(names=tuple(sorted(manifest.system)), base=base.digest)
+                made = SystemImages(
+                    cluster=self._cluster,
+                    known=known,
+                    settings=self._settings,
+                    time_s=self._context.settings.build_timeout_s,
+                )
+                base = made.image(system, base, (build_id, project), log, cancel)
             order = _Order(
-                self._context, self._cluster, known, self._settings, base, build_id, project, manifest, log, cancel
+                self._context,
+                self._cluster,
+                known,
+                self._settings,
+                base,
+                system,
+                build_id,
+                project,
+                manifest,
+                log,
+                cancel,
             )
             variables = network_environment(self._settings.builds.env)
             try:
@@ -83,10 +98,11 @@ class PodBuilds:
         try:
             with registry.opened(self._settings) as known:
                 base = registry.base_of(known, self._settings)
-                outdated = images.on_other_bases(self._context, base)
+                repository, system = registry.repository(self._settings), registry.system_repository(self._settings)
+                outdated = images.on_other_bases(self._context, base, system)
                 if outdated:
                     images.move(self._context, known, outdated, base, self._look_into(base, cancel))
-                images.collect(self._context, known, registry.repository(self._settings))
+                images.collect(self._context, known, repository, system)
         except ImagesError as error:
             log.warning("environments' images are looked after another time: %s", error.message)
 
@@ -97,7 +113,9 @@ class PodBuilds:
             build_id="upkeep", project="", image=base, settings=self._settings, time_s=self._context.settings.build_timeout_s,
             variables={},
         )  # fmt: skip
-        return self._cluster.find(pod, pod.pod("describe"), Task(python=str(python)), lambda _line: None, cancel)
+        return self._cluster.find(
+            pod, pod.pod("describe"), Task(python=str(python)).encoded(), lambda _line: None, cancel
+        )
 
     def close(self) -> None:
         self._cluster.close()
@@ -105,13 +123,14 @@ class PodBuilds:
 
 @dataclass(frozen=True)
 class _Order:
-    """One build, on one base."""
+    """One build, on one base: the notebook image, or one with the Debian packages `system`."""
 
     context: Context
     cluster: PodCluster
     known: Registry
     settings: KubernetesSettings
     base: Reference
+    system: SystemPackages | None
     build_id: str
     project: str
     manifest: Manifest
@@ -126,8 +145,9 @@ class _Order:
             build_id=self.build_id, project=self.project, image=self.base, settings=self.settings,
             time_s=self.context.settings.build_timeout_s, variables=variables,
         )  # fmt: skip
-        found = self.cluster.find(pod, pod.pod("resolve"), task, self.log, self.cancel)
-        plan, lock = found.plan(python, self.manifest), Lock(text=found.lock, from_source=from_source)
+        found = self.cluster.find(pod, pod.pod("resolve"), task.encoded(), self.log, self.cancel)
+        plan = replace(found.plan(python, self.manifest), system=self.system)
+        lock = Lock(text=found.lock, from_source=from_source)
         record = _record(plan, lock, self.project)
         there = self._there(record)
         if there is not None:
@@ -154,7 +174,7 @@ class _Order:
     def _built(self, pod: BuildPod, task: Task, record: EnvironmentRecord) -> Built:
         target = registry.target(self.settings, record.digest, self.base)
         wanted = pod.building(record.digest, task.python, target, plain_http=registry.plain_http(self.settings))
-        said = message_of(self.cluster.run(pod, wanted, task, self.log, self.cancel), "push")
+        said = message_of(self.cluster.run(pod, wanted, task.encoded(), self.log, self.cancel), "push")
         image, base = said.get("image"), said.get("base")
         if not isinstance(image, str) or not isinstance(base, str):
             raise BuildError(
