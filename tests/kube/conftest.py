@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.figures import report, scale  # noqa: F401
 from tests.kube.errors import MissingPart
+from tests.kube.led import Led, led  # noqa: F401
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
 from tests.kube.people import crowd  # noqa: F401
@@ -18,6 +19,13 @@ from tests.kube.release import Release, new_release
 WANTED = os.environ.get("MOORAGE_KUBE", "")
 
 collect_ignore_glob = [] if WANTED else ["test_*.py"]
+
+
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
+    """What was led elsewhere is put back before a test that did not ask for it: to lead it there costs a restart of hub and service."""
+    way = item.funcargs.get("led")
+    if isinstance(way, Led) and "led" not in getattr(nextitem, "fixturenames", ()):
+        way.end()
 
 
 @pytest.fixture(scope="session")

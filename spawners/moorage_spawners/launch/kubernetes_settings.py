@@ -103,7 +103,7 @@ class GpuType(_Part):
 
 class Watch(_Part):
     """How old what is known of the pods may be. `resync_s`: a complete list comes at least so often. `silence_s`: a stream of changes
-    in which nothing comes for so long is dead; a server sends a word about every minute. `stale_s`: what was not borne out for so long
+    in which nothing comes for so long counts as dead, and a list is asked for. `stale_s`: what was not borne out for so long
     decides nothing.
     """
 

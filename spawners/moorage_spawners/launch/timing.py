@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-STALE_AFTER_S = 150.0  # a quiet server says a word about every minute
+STALE_AFTER_S = 150.0  # a server that is quiet is asked for a list before
 
 
 @dataclass(frozen=True)
