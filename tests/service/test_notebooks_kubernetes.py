@@ -30,6 +30,7 @@ from moorage_spawners.launch.kubernetes_settings import (
     Registry,
 )
 from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.observed import now_utc
 from tests.fakes.clock import FakeClock
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
@@ -81,7 +82,7 @@ class Desk:
     def secret(self, name: str) -> dict[str, str]:
         return {key: base64.b64decode(value).decode() for key, value in self.made("Secret")[name]["data"].items()}
 
-    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1") -> None:
+    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1", *, doomed: bool = False) -> None:
         whose = Ownership(
             workload_id=answer["workload_id"],
             generation=1,
@@ -90,7 +91,9 @@ class Desk:
             owner=answer["pod"]["owner"],
             project="starter",
         )
-        metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
+        metadata: dict[str, Any] = {"labels": whose.labels(), "annotations": whose.annotations()}
+        if doomed:
+            metadata["deletionTimestamp"] = now_utc().isoformat()
 
         containers = [{"name": "server", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]
 
@@ -187,6 +190,50 @@ def test_a_pods_end_is_the_notebooks_in_the_clusters_words(desk: Desk) -> None:
     assert (ended["reason_code"], "exit status 3" in ended["reason"]) == ("pod.crashed", True)
     assert workload not in desk.made("Secret")
     assert desk.admit().status_code == 201
+
+
+def conditions(**by_type: tuple[str, str]) -> dict[str, Any]:
+    """type -> (status, reason)"""
+    return {"conditions": [{"type": kind, "status": each[0], "reason": each[1]} for kind, each in by_type.items()]}
+
+
+def test_a_machine_that_falls_silent_is_told_and_that_it_is_back_while_the_notebook_holds_what_it_holds(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    operations.observe(desk.context, workload, NotebookObservation(state="ready", url="/user/ada/starter/"))
+
+    def told(code: str | None) -> dict[str, Any]:
+        def ask() -> Any:
+            found = desk.until(workload, "ready")
+            return found if found["reason_code"] == code else None
+
+        return eventually(ask, what=f"the code {code}")  # type: ignore[no-any-return]
+
+    desk.pod(answer, {**RUNNING, **conditions(Ready=("False", ""), ContainersReady=("True", ""))})
+    silent = told("pod.node_silent")
+    assert "does not answer just now" in silent["reason"]
+    assert silent["holds"]["cpu"] == 1
+    desk.pod(answer, {**RUNNING, **conditions(Ready=("True", ""), ContainersReady=("True", ""))})
+    assert told(None)["events"][-1]["message"] == "That has passed: it runs, and answers."
+
+
+@pytest.mark.parametrize(
+    ("disruption", "code"), [({}, "pod.removed"), (conditions(DisruptionTarget=("True", "EvictionByEvictionAPI")), "pod.drained")]
+)
+def test_an_end_in_good_order_that_nobody_here_asked_for_has_its_cause(
+    desk: Desk, disruption: dict[str, Any], code: str
+) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    ended = {"phase": "Succeeded", "containerStatuses": [{"name": "server", "state": {"terminated": {"exitCode": 0}}}]}
+    desk.pod(answer, {**ended, **disruption}, doomed=True)
+    desk.remove_pod(answer)
+    found = desk.until(workload, "failed")
+    assert (found["reason_code"], found["holds"]) == (code, {})
 
 
 def test_the_check_compares_the_ledger_with_what_the_cluster_counts(desk: Desk) -> None:

@@ -23,6 +23,8 @@ from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.launch.errors import StaleViewError
 
 LOG_TAIL = 2000  # bytes
+# What a cluster says of a notebook that runs: it may pass, or it is about to end.
+PASSING = ("pod.node_silent", "pod.node_lost", "pod.drained", "pod.preempted")
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,16 @@ def step(context: Context, workload_id: str) -> None:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of a live notebook: is it to run, is its reservation bound, has its lease run out, is there nothing left to note."""
+    """Of a live notebook: is it to run, is its reservation bound, has its lease run out, is there nothing left to note, is it ready; and
+    the code of what is told of it.
+    """
 
     wanted: bool
     bound: bool
     lapsed: bool
     settled: bool
+    ready: bool
+    told: str | None
 
 
 _Action = Callable[[Context, str, list[Observation]], None]
@@ -67,6 +73,8 @@ def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
             return _give_up
         if not known.settled:
             return _bind
+        if known.ready and (known.told if known.told in PASSING else None) != _hindrance(observed)[0]:
+            return _note_hindrance
         return _note_memory if any(each.out_of_memory for each in observed) else None
     # Else it was admitted a moment ago: the spawner is about to start it.
     return _ended if observed or not known.wanted or known.bound or known.lapsed else None
@@ -75,7 +83,10 @@ def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
 def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
     """Of those that live, in one look. Columns only: whatever else is wrong with a row is its own step's affair."""
     query = (
-        select(WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, ReservationRow.bound, ReservationRow.lease_expires_at)
+        select(
+            WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, WorkloadRow.reason_code, ReservationRow.bound,
+            ReservationRow.lease_expires_at,
+        )
         .outerjoin(ReservationRow, ReservationRow.workload_id == WorkloadRow.id)
         .where(WorkloadRow.id.in_(workload_ids), WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
@@ -88,6 +99,8 @@ def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
             bound=bool(row.bound),
             lapsed=row.lease_expires_at is None or row.lease_expires_at < now,
             settled=bool(row.bound) and row.phase != Phase.PENDING.value,
+            ready=row.phase == Phase.READY.value,
+            told=row.reason_code,
         )
         for row in rows
     }
@@ -128,6 +141,23 @@ def _note_memory(context: Context, workload_id: str, observed: list[Observation]
         )
         phase = Phase(workload.phase)
         lifecycle.enter(session, workload, phase, now=context.clock(), code="notebook.out_of_memory", reason=reason)
+
+
+def _hindrance(observed: Sequence[Observation]) -> tuple[str | None, str | None]:
+    """Code and sentence of what is said of a running notebook just now."""
+    return next(((each.reason, each.message) for each in observed if not each.gone and each.reason in PASSING), (None, None))
+
+
+def _note_hindrance(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    """Its owner is told while it is so, and that it has passed."""
+    code, reason = _hindrance(observed)
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is None or workload.phase != Phase.READY.value or workload.reason_code == code:
+            return
+        now = context.clock()
+        if lifecycle.enter(session, workload, Phase.READY, now=now, code=code, reason=reason) and code is None:
+            lifecycle.record(session, workload_id, "notebook.ready", "That has passed: it runs, and answers.", now=now)
 
 
 def _give_up(context: Context, workload_id: str, observed: list[Observation]) -> None:
@@ -222,9 +252,10 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
             last.reason or "notebook.lost",
             last.message or "It ended without a record, for example by a restart of the machine. Start it again.",
         )
-    if last.exit_code == 0 or last.signal in (2, 15):
+    in_order = last.exit_code == 0 or last.signal in (2, 15)
+    if in_order and last.reason in (None, "pod.crashed"):
         return Phase.STOPPED, "notebook.stopped", "The notebook server ended."
-    if last.reason is not None and last.message:  # a cluster says more than a signal does
+    if last.reason is not None and last.message:  # a cluster says more: an end in good order need not have been asked for
         return Phase.FAILED, last.reason, last.message
     how = f"signal {last.signal}" if last.signal else f"exit status {last.exit_code}"
     return (
