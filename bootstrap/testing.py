@@ -19,6 +19,7 @@ from bootstrap.uv_tool import ensure_uv
 PR_SET_CHILD_SUBREAPER = 36
 VENV = ROOT / ".venv"
 LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
+FAULTS, FAULTS_ON_KUBERNETES = ROOT / "tests" / "faults", ROOT / "tests" / "kube"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = {
     "chromium": ("chromium", "fonts-dejavu-core"),
@@ -56,15 +57,20 @@ def run_tests(places: Places, arguments: list[str]) -> int:
 def run_faults(places: Places, wanted: list[str]) -> int:
     """The fault tests at their real durations and counts, or those of some faults by number, or some tests by path; then their figures.
 
-    `MOORAGE_FAULTS_REPORT` names the file that keeps them, `.cache/faults.jsonl` otherwise; it grows, so that faults may be run one by one.
+    Those on Kubernetes, too, if MOORAGE_KUBE is set. `MOORAGE_FAULTS_REPORT` names the file that keeps the figures,
+    `.cache/faults.jsonl` otherwise; it grows, so that faults may be run one by one.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    on_kubernetes = bool(os.environ.get("MOORAGE_KUBE"))
+    tests = _fault_tests(wanted, on_kubernetes)
     _make_ready(places)
+    if on_kubernetes:
+        _kubernetes()
     report = Path(os.environ.setdefault("MOORAGE_FAULTS_REPORT", str(places.state / "faults.jsonl")))
     os.environ.setdefault("MOORAGE_FAULTS", "full")
     if not wanted:
         report.unlink(missing_ok=True)
-    status, summary = _pytest([*(_fault_tests(wanted) or ["tests/faults"]), "-o", f"timeout={LONGEST_FAULT_S}"])
+    status, summary = _pytest([*tests, "-o", f"timeout={LONGEST_FAULT_S}"])
     _end_leftovers()
     say(f"The figures, from {report}:")
     sys.stdout.flush()
@@ -73,15 +79,32 @@ def run_faults(places: Places, wanted: list[str]) -> int:
     return status
 
 
-def _fault_tests(wanted: list[str]) -> list[str]:
-    """Paths of tests: "8" is tests/faults/test_08_*.py. Raises SetupError for a number that no fault has."""
+def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
+    """Paths of tests: "8" is test_08_*.py of tests/faults and, `on_kubernetes`, of tests/kube; nothing wanted: all of them.
+
+    Raises SetupError for a number that no fault has, or has on Kubernetes only.
+    """
+    if not wanted:
+        return [str(FAULTS), *(_on_kubernetes("[0-9][0-9]") if on_kubernetes else [])]
     found: list[str] = []
     for each in wanted:
-        paths = sorted((ROOT / "tests" / "faults").glob(f"test_{int(each):02}_*.py")) if each.isdecimal() else []
-        if each.isdecimal() and not paths:
-            raise SetupError(f"There is no fault {each} on one machine. docs/reliability.md lists those there are.")
-        found += [str(path) for path in paths] or [each]
+        if not each.isdecimal():
+            found.append(each)
+            continue
+        number = f"{int(each):02}"
+        here, there = sorted(map(str, FAULTS.glob(f"test_{number}_*.py"))), _on_kubernetes(number)
+        if not here and there and not on_kubernetes:
+            raise SetupError(
+                f'Fault {each} is one of Kubernetes. As root: MOORAGE_KUBE=required make faults FAULTS="{each}"'
+            )
+        if not here and not there:
+            raise SetupError(f"There is no test of a fault {each}. docs/reliability.md lists those there are.")
+        found += [*here, *(there if on_kubernetes else [])]
     return found
+
+
+def _on_kubernetes(number: str) -> list[str]:
+    return sorted(map(str, FAULTS_ON_KUBERNETES.glob(f"test_{number}_*.py")))
 
 
 def _make_ready(places: Places) -> None:

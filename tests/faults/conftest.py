@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.figures import Report, Scale
+from tests.faults.figures import report, scale  # noqa: F401
 from tests.faults.installation import Installation
 from tests.faults.whole import keeper, own_whole, whole  # noqa: F401
 from tests.hub.conftest import proxy_script, server_python  # noqa: F401
@@ -32,21 +32,6 @@ from tests.service.conftest import (  # noqa: F401
     settings,
     spawner,
 )
-
-
-@pytest.fixture(scope="session")
-def scale() -> Scale:
-    return Scale.from_environment()
-
-
-@pytest.fixture
-def report(request: pytest.FixtureRequest, scale: Scale, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
-    """A test that says nothing about what it cost has not been finished."""
-    made = Report(scale, request.node.nodeid)
-    yield made
-    with capsys.disabled():
-        for line in made.lines:
-            print(f"\n{line}", end="")
 
 
 @pytest.fixture

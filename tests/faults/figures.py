@@ -8,9 +8,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 SHORT_ROUNDS = 10
 SHORTER = 20
@@ -57,3 +60,22 @@ class Report:
             entry = {"fault": fault, "test": self.test, "full": self.scale.full, "figures": figures, "seconds": took}
             with Path(named).open("a") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+# For `pytest.mark.timeout` of tests that may have to bring up a node first.
+LIMIT_S = 4 * 3600 if Scale.from_environment().full else 1200
+
+
+@pytest.fixture(scope="session")
+def scale() -> Scale:
+    return Scale.from_environment()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, scale: Scale, capsys: pytest.CaptureFixture[str]) -> Iterator[Report]:
+    """A test that says nothing about what it cost has not been finished."""
+    made = Report(scale, request.node.nodeid)
+    yield made
+    with capsys.disabled():
+        for line in made.lines:
+            print(f"\n{line}", end="")

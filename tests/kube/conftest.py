@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.figures import report, scale  # noqa: F401
 from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
