@@ -209,14 +209,37 @@ def test_a_machine_that_falls_silent_is_told_and_that_it_is_back_while_the_noteb
             found = desk.until(workload, "ready")
             return found if found["reason_code"] == code else None
 
-        return eventually(ask, what=f"the code {code}")  # type: ignore[no-any-return]
+        return eventually(ask, what=f"the code {code}")
 
     desk.pod(answer, {**RUNNING, **conditions(Ready=("False", ""), ContainersReady=("True", ""))})
     silent = told("pod.node_silent")
     assert "does not answer just now" in silent["reason"]
     assert silent["holds"]["cpu"] == 1
     desk.pod(answer, {**RUNNING, **conditions(Ready=("True", ""), ContainersReady=("True", ""))})
-    assert told(None)["events"][-1]["message"] == "That has passed: it runs, and answers."
+    assert told(None)["events"][-1]["message"] == "That has passed."
+
+
+def test_what_a_server_notices_of_itself_is_told_and_a_full_home_only_while_it_is_full(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    operations.observe(desk.context, workload, NotebookObservation(state="ready", url="/user/ada/starter/"))
+    own = {"Authorization": f"Bearer {desk.secret(workload)['MOORAGE_TOKEN']}"}
+
+    def report(**condition: Any) -> Any:
+        answer = desk.client.post("/api/v1/notebooks/condition", headers=own, json=condition)
+        assert answer.status_code == 204, answer.text
+        return desk.until(workload, "ready")
+
+    full = report(home_full=True)
+    assert (full["reason_code"], "Your home is full" in full["reason"]) == ("volume.full", True)
+    assert report(home_full=True)["events"] == full["events"]
+    assert report()["reason"] is None
+    killed = report(out_of_memory=1)
+    assert (killed["reason_code"], "more than its 1 GiB" in killed["reason"]) == ("notebook.out_of_memory", True)
+    assert report(out_of_memory=1)["events"] == killed["events"]
+    assert desk.client.post("/api/v1/notebooks/condition", headers=desk.ada, json={}).status_code == 403
 
 
 @pytest.mark.parametrize(

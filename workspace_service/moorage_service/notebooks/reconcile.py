@@ -14,7 +14,8 @@ from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.ledger import admission
-from moorage_service.ledger.resources import in_words
+from moorage_service.notebooks import conditions
+from moorage_service.notebooks.conditions import PASSING
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads.hiding import hider
@@ -23,8 +24,6 @@ from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.launch.errors import StaleViewError
 
 LOG_TAIL = 2000  # bytes
-# What a cluster says of a notebook that runs: it may pass, or it is about to end.
-PASSING = ("pod.node_silent", "pod.node_lost", "pod.drained", "pod.preempted")
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +121,6 @@ def _bind(context: Context, workload_id: str, _observed: list[Observation]) -> N
 
 
 def _note_memory(context: Context, workload_id: str, observed: list[Observation]) -> None:
-    """A kernel was killed by the size's limit, and the server lives on: its owner is told, once for each time."""
     killed = max(each.out_of_memory for each in observed)
     with context.database.read() as session:
         workload = _live(session, workload_id)
@@ -130,17 +128,8 @@ def _note_memory(context: Context, workload_id: str, observed: list[Observation]
             return
     with context.database.begin() as session:
         workload = _live(session, workload_id)
-        if workload is None:
-            return
-        workload.details = {**workload.details, "out_of_memory": killed}
-        limit = in_words("memory", workload.details["size"]["memory"])
-        times = "" if killed == 1 else f" That was the case {killed} times so far."
-        reason = (
-            f"It used more than its {limit}, so the system ended one of its kernels or programs, and what that held is gone."
-            f"{times} Use less at once, or stop the notebook and start it with more memory."
-        )
-        phase = Phase(workload.phase)
-        lifecycle.enter(session, workload, phase, now=context.clock(), code="notebook.out_of_memory", reason=reason)
+        if workload is not None:
+            conditions.note_killed(session, context, workload, killed)
 
 
 def _hindrance(observed: Sequence[Observation]) -> tuple[str | None, str | None]:
@@ -149,15 +138,10 @@ def _hindrance(observed: Sequence[Observation]) -> tuple[str | None, str | None]
 
 
 def _note_hindrance(context: Context, workload_id: str, observed: list[Observation]) -> None:
-    """Its owner is told while it is so, and that it has passed."""
-    code, reason = _hindrance(observed)
     with context.database.begin() as session:
         workload = _live(session, workload_id)
-        if workload is None or workload.phase != Phase.READY.value or workload.reason_code == code:
-            return
-        now = context.clock()
-        if lifecycle.enter(session, workload, Phase.READY, now=now, code=code, reason=reason) and code is None:
-            lifecycle.record(session, workload_id, "notebook.ready", "That has passed: it runs, and answers.", now=now)
+        if workload is not None and workload.phase == Phase.READY.value:
+            conditions.tell(session, context, workload, *_hindrance(observed), among=PASSING)
 
 
 def _give_up(context: Context, workload_id: str, observed: list[Observation]) -> None:
