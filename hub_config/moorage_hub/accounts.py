@@ -7,9 +7,10 @@ import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from moorage_hub.errors import BadAccount
-from moorage_hub.settings import USER_NAME, one_user_only
+from moorage_hub.settings import USER_NAME, HubSettings, one_user_only
 from moorage_hub.state import write_private
 
 WORK = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 << 20}
@@ -23,12 +24,20 @@ class Account:
 
 
 class Accounts:
-    """`owner` is the one user who is served when Moorage does not run as root."""
+    """`owner` is the one user who is served where users' notebooks are not kept apart: on one machine, not as root.
 
-    def __init__(self, state: Path, owner: str) -> None:
+    `in_pods`: they are, whoever runs this.
+    """
+
+    def __init__(self, state: Path, owner: str, *, in_pods: bool = False) -> None:
         self._path = state / "secrets" / "accounts.json"
         self._password_path = state / "secrets" / "password"
         self._owner = owner
+        self._in_pods = in_pods
+
+    @classmethod
+    def of(cls, settings: HubSettings) -> Self:
+        return cls(settings.state, settings.user, in_pods=settings.platform == "kubernetes")
 
     def all(self) -> dict[str, Account]:
         if not self._path.exists():
@@ -36,8 +45,8 @@ class Accounts:
         return {name: Account(**fields) for name, fields in json.loads(self._path.read_text()).items()}
 
     def get(self, name: str) -> Account | None:
-        """None for a name that is not listed, and, without root, for everybody but the owner."""
-        if os.geteuid() != 0 and name != self._owner:
+        """None for a name that is not listed, and, where users are not kept apart, for everybody but the owner."""
+        if not self._serves(name):
             return None
         return self.all().get(name)
 
@@ -51,12 +60,10 @@ class Accounts:
         """Adds a user and returns the password that was made for them. Raises BadAccount."""
         if not USER_NAME.fullmatch(name):
             raise BadAccount(f"user {name!r}: write lower-case letters, digits, dash and underscore, a letter first.")
-        if os.geteuid() != 0 and name != self._owner:
+        if not self._serves(name):
             raise BadAccount(one_user_only(name) + ".")
         if name in self.all():
-            raise BadAccount(
-                f"user {name!r} is there already; `make user ARGS='password {name}'` gives them a new password."
-            )
+            raise BadAccount(f"user {name!r} is there already; `{self._command(name)}` gives them a new password.")
         return self._set(name, admin=admin)
 
     def new_password(self, name: str) -> str:
@@ -79,6 +86,12 @@ class Accounts:
         """Makes the first user at the first start. Their password stays readable, in a private file of its own."""
         if self._owner not in self.all():
             write_private(self._password_path, self._set(self._owner, admin=True) + "\n")
+
+    def _serves(self, name: str) -> bool:
+        return self._in_pods or os.geteuid() == 0 or name == self._owner
+
+    def _command(self, name: str) -> str:
+        return f"moorage-hub user password {name}" if self._in_pods else f"make user ARGS='password {name}'"
 
     def _set(self, name: str, *, admin: bool) -> str:
         password, salt = secrets.token_urlsafe(24), secrets.token_hex(16)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jupyterhub.handlers import BaseHandler
 from tornado import web
-from traitlets import Float, Unicode
+from traitlets import Bool, Float, Unicode
 
 from moorage_hub.accounts import Accounts
 from moorage_hub.front_door import Discreet, FrontDoor
@@ -18,11 +18,12 @@ class PasswordAuthenticator(FrontDoor):
 
     state_folder = Unicode(help="Moorage's state folder.").tag(config=True)
     owner = Unicode(help="The first user.").tag(config=True)
+    in_pods = Bool(False, help="Whether users' notebooks are pods, which keep them apart.").tag(config=True)
     login_link_s = Float(3600.0, help="How long a login link is good, in seconds.").tag(config=True)
 
     @property
     def accounts(self) -> Accounts:
-        return Accounts(Path(self.state_folder), self.owner)
+        return Accounts(Path(self.state_folder), self.owner, in_pods=self.in_pods)
 
     @property
     def links(self) -> LoginLinks:

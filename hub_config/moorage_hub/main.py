@@ -43,7 +43,7 @@ def login_link(settings: HubSettings) -> str:
     """A link that logs the first user in, once; the plain address where somebody else says who may log in."""
     if settings.authenticator != BUILT_IN:
         return settings.addresses.page()
-    Accounts(settings.state, settings.user).ensure_owner()
+    Accounts.of(settings).ensure_owner()
     nonce = LoginLinks(settings.state, lifetime_s=settings.login_link_s).create(settings.user)
     return settings.addresses.hub("/login-once", token=nonce)
 
@@ -52,7 +52,7 @@ def new_users(settings: HubSettings) -> dict[str, str]:
     """Lists those of `users` in the settings who are not listed yet; their passwords."""
     if settings.authenticator != BUILT_IN:
         return {}
-    accounts = Accounts(settings.state, settings.user)
+    accounts = Accounts.of(settings)
     return {name: accounts.add(name) for name in settings.users if accounts.get(name) is None}
 
 
@@ -91,7 +91,7 @@ def user_add(
     admin: Annotated[bool, typer.Option(help="Let them manage users and limits.")] = False,
     state: State = None,
 ) -> None:
-    """Add a user; prints their password, which is stored as a hash only. Needs root."""
+    """Add a user; prints their password, which is stored as a hash only. Needs root, or a cluster."""
     password = accounts_of(state).add(name, admin=admin)
     typer.echo(f"Added {name}. Their password, shown this once: {password}")
 
@@ -127,7 +127,7 @@ def accounts_of(state: Path | None) -> Accounts:
     settings = settings_of(state)
     if settings.authenticator != BUILT_IN:
         raise BadAccount(f"users are listed by the authenticator {settings.authenticator!r} here; add them there.")
-    accounts = Accounts(settings.state, settings.user)
+    accounts = Accounts.of(settings)
     accounts.ensure_owner()
     return accounts
 

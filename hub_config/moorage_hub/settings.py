@@ -203,10 +203,12 @@ class HubSettings(BaseSettings):
     def _several(self) -> bool:
         """Whether there may be more than one user: their uids or pods keep them apart, and a real authenticator has many."""
         return self.origins == "per-user" or (
-            self.origins == "auto" and (self._keeps_apart() or self.authenticator not in NOT_REAL)
+            self.origins == "auto" and (self.keeps_apart or self.authenticator not in NOT_REAL)
         )
 
-    def _keeps_apart(self) -> bool:
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether users' notebooks run under accounts, or in pods, of their own. Without that exactly one user is served."""
         return self.platform == "kubernetes" or os.geteuid() == 0
 
     @property
@@ -230,7 +232,7 @@ class HubSettings(BaseSettings):
                 f"{where} lets other machines in, but the authenticator {self.authenticator!r} is no real one; set "
                 "`authenticator` (for example generic-oauth) and `authenticator_settings`, or let it be 127.0.0.1"
             )
-        if self.users and self.authenticator == BUILT_IN and not self._keeps_apart():
+        if self.users and self.authenticator == BUILT_IN and not self.keeps_apart:
             raise ValueError(one_user_only(self.users[0]))
 
     def _is_for_this_machine(self) -> bool:

@@ -25,6 +25,14 @@ NEVER_STARTED = "The hub was restarted before the notebook server was started. S
 READY_POLL_S = 0.02
 
 
+class NotStarted(SpawnException):  # type: ignore[misc]
+    """Why a start came to nothing, in a sentence for its owner: the hub's pages and its API say it as it is."""
+
+    @property
+    def jupyterhub_message(self) -> str:
+        return str(self.message)
+
+
 class ProjectSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyterhub carry no types
     """Asks the service for admission and tells it what becomes of the server. How that starts is for each platform to say.
 
@@ -64,7 +72,7 @@ class ProjectSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyterhub
         try:
             self._asked = read_options(given, self.name, size)
         except BadOption as error:
-            raise SpawnException(str(error), reason="options") from error
+            raise NotStarted(str(error), reason="options") from error
 
     @property
     def admissions(self) -> Admissions:
@@ -81,12 +89,12 @@ class ProjectSpawner(Spawner):  # type: ignore[misc]  # traitlets and jupyterhub
         try:
             url = await self._start_asked(asked)
         except Refused as error:
-            raise SpawnException(str(error), reason=error.reason, status_code=error.status) from error
+            raise NotStarted(str(error), reason=error.reason, status_code=error.status) from error
         except self.FAILURES as error:
             message = self._in_words(error)
             self.log.warning("%s\n%s", message, self._log_hint())
             await self._observed("failed", message)
-            raise SpawnException(message, reason="start", status_code=500) from error
+            raise NotStarted(message, reason="start", status_code=500) from error
         except asyncio.CancelledError:
             if clock() >= self._late:  # else it is the hub that ends: the start goes on without it, and is found again
                 await self._observed("failed", f"The notebook server did not start within {self.start_timeout:.0f} s.")

@@ -35,6 +35,7 @@ class FakeHub:
     tokens: dict[str, tuple[str, frozenset[str]]] = field(default_factory=dict)  # token -> user, scopes
     codes: dict[str, str] = field(default_factory=dict)
     servers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # (user, server) -> options
+    refused: dict[tuple[str, str], str] = field(default_factory=dict)  # (user, server) -> why its start failed
     calls: list[tuple[str, str]] = field(default_factory=list)
     service_token: str = field(default_factory=lambda: secrets.token_hex(16))
     signed_in: str | None = None
@@ -89,6 +90,11 @@ class FakeHub:
             return self._sign_out(parts[1], token)
         if len(parts) == 4 and parts[0] == "users" and parts[2] == "servers":
             return self._server(method, parts[1], parts[3], token, body)
+        if parts[-1] == "progress" and (parts[1], parts[3]) in self.refused:
+            event = {"progress": 100, "failed": True, "message": f"Spawn failed: {self.refused[parts[1], parts[3]]}"}
+            return HubAnswer(
+                200, None, {"Content-Type": "text/event-stream"}, text=f"\n\ndata: {json.dumps(event)}\n\n"
+            )
         return HubAnswer(404, {"status": 404, "message": f"Not Found: {path}"})
 
     def _user(self, token: str) -> "HubAnswer":
@@ -147,10 +153,11 @@ class HubAnswer:
     status: int
     model: Any
     headers: dict[str, str] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def body(self) -> bytes:
-        return b"" if self.model is None else json.dumps(self.model).encode()
+        return self.text.encode() if self.model is None else json.dumps(self.model).encode()
 
 
 def _handler_for(hub: FakeHub) -> type[BaseHTTPRequestHandler]:

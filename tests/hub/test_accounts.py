@@ -62,6 +62,16 @@ def test_without_root_a_second_user_is_refused(accounts: Accounts) -> None:
         accounts.add("ada")
 
 
+@pytest.mark.usefixtures("not_root")
+def test_in_pods_there_are_many_whoever_runs_the_hub(state: Path) -> None:
+    accounts = Accounts(state, "admin", in_pods=True)
+    accounts.ensure_owner()
+    password = accounts.add("ada")
+    assert accounts.check("ada", password)
+    with pytest.raises(BadAccount, match="`moorage-hub user password ada` gives them a new password"):
+        accounts.add("ada")
+
+
 def test_without_root_a_user_from_an_earlier_root_start_stays_out(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

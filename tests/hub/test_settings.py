@@ -183,6 +183,7 @@ def test_in_a_cluster_callers_are_told_apart_by_the_proxys_pods(state: Path) -> 
     c = Config()
     install(c, load(state, **{**CLUSTER, "kubernetes": cluster_settings()}))
     assert (c.FrontDoor.platform, c.FrontDoor.proxy_pods) == ("kubernetes", "moorage-proxy-pods.moorage")
+    assert c.PasswordAuthenticator.in_pods is True
     elsewhere = Config()
     install(elsewhere, load(state))
     assert (elsewhere.FrontDoor.platform, elsewhere.FrontDoor.proxy_pods) == ("local", "")

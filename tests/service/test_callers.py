@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from moorage_service.notebooks import operations as notebooks
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import ProjectRow, SessionRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
+from tests.cluster_settings import cluster_settings
 from tests.fakes.clock import FakeClock
 from tests.fakes.hub import FakeHub
 from tests.service.browser import sign_in
@@ -300,24 +303,40 @@ def test_a_user_is_mapped_to_an_account_by_an_admins_word_alone(
     )
 
 
-def test_without_root_a_second_user_is_refused_with_the_reason(context: Context) -> None:
-    nobody = 65534
-    root = os.geteuid() == 0
+@contextmanager
+def not_as_root(state: Path) -> Iterator[None]:
+    nobody, root = 65534, os.geteuid() == 0
     if root:
-        for folder in (context.settings.state, *context.settings.state.rglob("*")):
+        for folder in (state, *state.rglob("*")):
             os.chown(folder, nobody, nobody)
         os.seteuid(nobody)
     try:
-        with context.database.begin() as session:
-            first = users.ensure_user(session, context.settings, name="ada", admin=True, groups=(), clock=context.clock)
-            assert first.uid is None
-            with pytest.raises(Forbidden) as caught:
-                users.ensure_user(session, context.settings, name="bob", admin=False, groups=(), clock=context.clock)
+        yield
     finally:
         if root:
             os.seteuid(0)
+
+
+def test_without_root_a_second_user_is_refused_with_the_reason(context: Context) -> None:
+    with not_as_root(context.settings.state), context.database.begin() as session:
+        first = users.ensure_user(session, context.settings, name="ada", admin=True, groups=(), clock=context.clock)
+        assert first.uid is None
+        with pytest.raises(Forbidden) as caught:
+            users.ensure_user(session, context.settings, name="bob", admin=False, groups=(), clock=context.clock)
     assert caught.value.code == "one_user_only"
     assert "sudo make up" in caught.value.message
+
+
+def test_in_pods_many_are_served_without_root_and_without_uids(context: Context) -> None:
+    settings = context.settings.model_copy(update={"platform": "kubernetes", "kubernetes": cluster_settings()})
+    with not_as_root(settings.state), context.database.begin() as session:
+        for name in ("ada", "bob"):
+            user = users.ensure_user(session, settings, name=name, admin=False, groups=(), clock=context.clock)
+            assert user.uid is None
+        users.set_active(session, settings, user, False, now=context.clock())
+        users.set_active(session, settings, user, True, now=context.clock())
+        with pytest.raises(Conflict, match="no account of a machine"):
+            users.map_uid(session, settings, user, 65534)
 
 
 def test_a_user_of_the_hub_is_a_row_here_with_an_id_of_its_own(context: Context, people: dict[str, Headers]) -> None:

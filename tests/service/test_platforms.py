@@ -158,3 +158,10 @@ def test_one_machine_can_all() -> None:
     platform.require_jobs()
     with pytest.raises(NotOnThisPlatform):
         PLATFORMS["kubernetes"].require_jobs()
+
+
+def test_the_page_of_users_offers_no_uid(client: TestClient, context: Context, admin: Headers, ada: Headers) -> None:
+    at = sign_in(client, context, admin, "root")
+    assert "Runs under uid" in at.page("/admin/users")
+    to_kubernetes(context)
+    assert "uid" not in text_of(at.page("/admin/users"))

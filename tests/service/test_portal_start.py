@@ -99,6 +99,17 @@ def test_a_start_that_the_hub_accepted_and_forgot_is_given_up(ada_at: Visitor, h
     eventually(lambda: "no start of this notebook under way" in ada_at.page("/start/starter"))
 
 
+def test_a_start_that_was_accepted_and_then_refused_says_why(ada_at: Visitor, hub: FakeHub) -> None:
+    """Of many who ask at once there was room for each when the page looked, and not for all when the hub's spawner asked."""
+    said = "all users together may hold at most 9 notebooks at once, and 9 are held."
+    hub.refused["ada", "starter"] = said
+    ada_at.post("/start", {"project": "starter", **SMALL})
+    eventually(lambda: "starter did not start" in text_of(ada_at.page("/start/starter")))
+    assert said in ada_at.page("/start/starter")
+    del hub.refused["ada", "starter"]  # a hub that was restarted does not know any more
+    assert said in ada_at.page("/start/starter")
+
+
 def test_a_progress_page_without_a_start_says_so(ada_at: Visitor) -> None:
     assert "no start of this notebook under way" in ada_at.page("/start/starter")
     assert ada_at.get("/start/elsewhere").status_code == 404

@@ -187,7 +187,9 @@ def test_a_user_of_whom_nothing_runs_comes_back_to_their_own_home(town: Town) ->
         bob = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
     ensure_home(town.context.settings, bob)
     with town.context.database.begin() as session:
-        users.set_active(session, session.get_one(UserRow, bob.id), False, now=town.context.clock())
+        users.set_active(
+            session, town.context.settings, session.get_one(UserRow, bob.id), False, now=town.context.clock()
+        )
     settle(town.context)  # as at any start: what was changed since the home was made is written down
     town.lose_the_store()
     settle(town.context)

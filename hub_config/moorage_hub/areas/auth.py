@@ -20,11 +20,12 @@ def configure_auth(c: Config, settings: HubSettings) -> None:
     c.JupyterHub.trusted_downstream_ips = list(settings.trusted_proxies)
     c.JupyterHub.cookie_secret_file = str(settings.state / "secrets" / "cookie-secret")
     if settings.authenticator == BUILT_IN:
-        accounts = Accounts(settings.state, settings.user)
+        accounts = Accounts.of(settings)
         accounts.ensure_owner()
         c.JupyterHub.authenticator_class = PasswordAuthenticator
         c.PasswordAuthenticator.state_folder = str(settings.state)
         c.PasswordAuthenticator.owner = settings.user
+        c.PasswordAuthenticator.in_pods = settings.platform == "kubernetes"
         c.PasswordAuthenticator.login_link_s = settings.login_link_s
         c.PasswordAuthenticator.any_allow_config = True  # the list itself
     else:

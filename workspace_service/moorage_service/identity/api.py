@@ -68,7 +68,7 @@ def change_user(context: Ctx, caller: RequireAdmin, name: str, change: UserPatch
         if change.active is not None:
             if not change.active and user.id == caller.user_id:
                 raise Conflict("active: nobody can disable themselves. Ask another admin.", field="active")
-            users.set_active(session, user, change.active, now=context.clock())
+            users.set_active(session, context.settings, user, change.active, now=context.clock())
         after = {"uid": user.uid, "active": user.active}
         audit(session, caller, "user.change", name, before=before, after=after, why=change.why, now=context.clock())
         answer = users.to_wire(user)

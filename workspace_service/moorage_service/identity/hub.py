@@ -4,6 +4,7 @@ Blocking (httpx); call it outside database sessions. A hub that is down raises `
 """
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -86,6 +87,19 @@ class HubClient:
         if response.status_code == 400 and "already running" in response.text:
             return
         self._check(response, "start the notebook")
+
+    def failed_start(self, user: str, server: str, *, token: str) -> str | None:
+        """Why the hub gave up the latest start of a server, as whoever refused it said; None of one under way, of none, or not told."""
+        path, headers = f"{_server(user, server)}/progress", {"Authorization": f"token {token}"}
+        try:
+            with self._http.stream("GET", path, headers=headers, timeout=3) as events:
+                if not events.is_success:
+                    return None
+                said = (line.removeprefix("data:") for line in events.iter_lines() if line.startswith("data:"))
+                first = json.loads(next(said, "{}"))  # of what goes on others would follow
+        except (httpx.HTTPError, ValueError):
+            return None
+        return str(first.get("message", "")).removeprefix("Spawn failed: ") if first.get("failed") else None
 
     def stop_server(self, user: str, server: str, *, token: str | None = None) -> None:
         """Stops a named server; already stopped: nothing."""

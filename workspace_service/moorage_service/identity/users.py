@@ -40,7 +40,7 @@ def ensure_user(
 ) -> UserRow:
     """The user whom the hub calls `name`, made at first sight; admin and groups follow the hub.
 
-    Raises Forbidden when the service is not root and already serves somebody else: everything would run under one uid.
+    Raises Forbidden when everything runs under one uid, that of a service that is not root, and somebody else is served already.
     """
     user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
     if user is None:
@@ -49,9 +49,9 @@ def ensure_user(
     if user is None:
         _refuse_name(name)
         uid = None
-        if os.geteuid() == 0:
+        if _has_uids(settings):
             uid = _next_uid(session, settings)
-        else:
+        elif not _keeps_apart(settings):
             other = session.scalar(select(UserRow.hub_name).where(UserRow.active).limit(1))
             if other is not None:
                 raise Forbidden(
@@ -79,6 +79,16 @@ def _refuse_name(name: str) -> None:
             "dots. An admin can change which name the sign-in gives.",
             code="user_name",
         )
+
+
+def _has_uids(settings: Settings) -> bool:
+    """Whether each user has a uid of this machine."""
+    return settings.platform == "local" and os.geteuid() == 0
+
+
+def _keeps_apart(settings: Settings) -> bool:
+    """Whether what users run can't read one another's: by uids, or in pods of namespaces of their own."""
+    return settings.platform == "kubernetes" or _has_uids(settings)
 
 
 def _next_uid(session: Session, settings: Settings) -> int:
@@ -117,7 +127,11 @@ def map_uid(session: Session, settings: Settings, user: UserRow, uid: int) -> No
     """An admin's word that this user is that account of the machine. Raises Conflict or BadRequest with what is in the way."""
     if uid == user.uid:
         return
-    if os.geteuid() != 0:
+    if settings.platform == "kubernetes":
+        raise Conflict(
+            "uid: what users run are pods, in a namespace of each user's own, and no account of a machine.", field="uid"
+        )
+    if not _has_uids(settings):
         raise Conflict(
             "uid: this Moorage does not run as root, so everything runs under its own account. Start it as root to map users.",
             field="uid",
@@ -140,12 +154,12 @@ def map_uid(session: Session, settings: Settings, user: UserRow, uid: int) -> No
     user.uid = uid
 
 
-def set_active(session: Session, user: UserRow, active: bool, *, now: datetime) -> None:
+def set_active(session: Session, settings: Settings, user: UserRow, active: bool, *, now: datetime) -> None:
     """Disabled, a user is signed out of the portal at once; what runs is ended by `identity.disabled`, after a while.
 
-    Raises Conflict when enabling them would make a second user of a service that is not root.
+    Raises Conflict when enabling them would make a second user where nothing keeps two apart.
     """
-    if active and not user.active and os.geteuid() != 0:
+    if active and not user.active and not _keeps_apart(settings):
         other = session.scalar(select(UserRow.hub_name).where(UserRow.active).limit(1))
         if other is not None:
             raise Conflict(

@@ -97,9 +97,9 @@ def change_user(
         raise BadRequest(f"uid: {given} is no account's. Give the uid of an account, 1000 or more.", field="uid")
     change = identity.UserPatch(uid=given, active={"yes": True, "no": False}.get(active), why=forms.optional(why))
     changed = identity.change_user(context, caller, name, change)
+    mapped = "" if changed.uid is None else f", with uid {changed.uid}"
     return render.go(
-        f"{PREFIX}/admin/users",
-        good=f"{changed.name} is {'enabled' if changed.active else 'disabled'}, with uid {changed.uid}.",
+        f"{PREFIX}/admin/users", good=f"{changed.name} is {'enabled' if changed.active else 'disabled'}{mapped}."
     )
 
 

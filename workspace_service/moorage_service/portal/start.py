@@ -68,6 +68,8 @@ def progress(request: Request, context: Ctx, caller: PageUser, slug: str) -> Res
     projects.get_project(context, caller, slug)  # not found unless it is the caller's
     begun = _starts(request).find(caller.user_id, slug)
     notebook = _notebook(context, caller, slug, begun)
+    if notebook is None and begun is not None and begun.answered and not begun.failure:
+        begun = _refused_since(request, context, caller, slug, begun)
     goto = failure = None
     if notebook is not None and notebook.phase is Phase.READY:
         goto = f"/user/{quote(caller.name, safe='@~')}/{quote(slug)}/lab"
@@ -82,6 +84,15 @@ def progress(request: Request, context: Ctx, caller: PageUser, slug: str) -> Res
         request, caller, "progress.html", live=None if goto or failure else _pace(context, since), slug=slug, notebook=notebook,
         asked=begun is not None, goto=goto, failure=failure, since=since,
     )  # fmt: skip
+
+
+def _refused_since(request: Request, context: Context, caller: Caller, slug: str, begun: Start) -> Start:
+    """The hub accepts a start before it is admitted; who was refused then has no notebook, and the hub alone knows why."""
+    said = None if caller.hub_token is None else context.hub.failed_start(caller.name, slug, token=caller.hub_token)
+    if said is None:
+        return begun
+    _starts(request).give_up(caller.user_id, slug, begun, said)
+    return _starts(request).find(caller.user_id, slug) or begun
 
 
 def _pace(context: Context, since: str | None) -> float:

@@ -6,7 +6,7 @@ Kept in memory: after a restart of the service the notebook's own events tell ho
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from moorage_service.errors import ServiceError
@@ -41,6 +41,12 @@ class Starts:
     def find(self, user_id: str, slug: str) -> Start | None:
         with self._lock:
             return self._known.get((user_id, slug))
+
+    def give_up(self, user_id: str, slug: str, begun: Start, failure: str) -> None:
+        """What became of a start after the hub had accepted it; of a later one it says nothing."""
+        with self._lock:
+            if self._known.get((user_id, slug)) == begun:
+                self._known[user_id, slug] = replace(begun, failure=failure)
 
     def _ask(self, key: tuple[str, str], ask: Callable[[], None], now: datetime) -> None:
         failure = None
