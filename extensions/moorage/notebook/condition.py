@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Condition(LoggingConfigurable):
     """Looks every `check_s`, and tells what has changed. A full home is told as long as it is: who heard of it may have forgotten."""
 
-    check_s = Float(10.0, help="Seconds between two looks.").tag(config=True)
+    check_s = Float(5.0, help="Seconds between two looks.").tag(config=True)
     home = Unicode("", help="The user's home; when empty, as outside of a pod, nothing is looked at.").tag(config=True)
 
     def __init__(self, around: Surroundings, *, events: Sequence[Path] = EVENTS, **given: Any) -> None:

@@ -30,7 +30,13 @@ def receive(context: Context, caller: Caller, condition: NotebookCondition) -> N
         note_killed(session, context, workload, condition.out_of_memory)
         if workload.reason_code in PASSING:
             return  # that is worse; a full home is reported again
-        tell(session, context, workload, *((HOME_FULL, FULL) if condition.home_full else (None, None)), among=(HOME_FULL,))
+        tell(
+            session,
+            context,
+            workload,
+            *((HOME_FULL, FULL) if condition.home_full else (None, None)),
+            among=(HOME_FULL,),
+        )
 
 
 def note_killed(session: Session, context: Context, workload: WorkloadRow, killed: int) -> None:
