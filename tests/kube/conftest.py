@@ -12,6 +12,7 @@ from tests.faults.figures import report, scale  # noqa: F401
 from tests.kube.errors import MissingPart
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
+from tests.kube.owners import Owners
 from tests.kube.release import Release, new_release
 
 WANTED = os.environ.get("MOORAGE_KUBE", "")
@@ -56,3 +57,13 @@ def release(node: Node) -> Iterator[Release]:
             yield own
     finally:
         own.remove()
+
+
+@pytest.fixture(scope="module")
+def owners(release: Release) -> Iterator[Owners]:
+    """Of this module; what they left running has ended when the next one begins."""
+    own = Owners(release)
+    try:
+        yield own
+    finally:
+        own.close()

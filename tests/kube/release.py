@@ -51,8 +51,8 @@ class Release:
         self.upgrade()
 
     def upgrade(self, values: Mapping[str, Any] | None = None) -> None:
-        """To the chart as it is here, with these values on top. Raises NodeError with helm's words."""
-        given = json.dumps({**self._chart_values(), **self._values, **(values or {})})
+        """To the chart as it is here, with these values laid over the tests' own. Raises NodeError with helm's words."""
+        given = json.dumps(_laid_over(_laid_over(self._chart_values(), self._values), values or {}))
         self.helm("upgrade", "--install", NAME, str(CHART), "-f", "-", "--wait", "--timeout", "240s", stdin=given)
 
     def helm(self, *argv: str, stdin: str | None = None) -> str:
@@ -162,6 +162,16 @@ class Release:
 
 def new_release(node: Node) -> Release:
     return Release(node, int(os.environ.get("MOORAGE_KUBE_PORT") or free_port()))
+
+
+def _laid_over(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """As helm lays one file of values over another."""
+    both = {
+        name: _laid_over(values[name], more[name])
+        for name in values.keys() & more.keys()
+        if isinstance(values[name], Mapping) and isinstance(more[name], Mapping)
+    }
+    return {**values, **more, **both}
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
