@@ -134,7 +134,8 @@ def _note_memory(context: Context, workload_id: str, observed: list[Observation]
 
 def _hindrance(observed: Sequence[Observation]) -> tuple[str | None, str | None]:
     """Code and sentence of what is said of a running notebook just now."""
-    return next(((each.reason, each.message) for each in observed if not each.gone and each.reason in PASSING), (None, None))
+    said = ((each.reason, each.message) for each in observed if not each.gone and each.reason in PASSING)
+    return next(said, (None, None))
 
 
 def _note_hindrance(context: Context, workload_id: str, observed: list[Observation]) -> None:
@@ -239,7 +240,8 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
     in_order = last.exit_code == 0 or last.signal in (2, 15)
     if in_order and last.reason in (None, "pod.crashed"):
         return Phase.STOPPED, "notebook.stopped", "The notebook server ended."
-    if last.reason is not None and last.message:  # a cluster says more: an end in good order need not have been asked for
+    # A cluster says more than an exit status, and an end in good order need not have been asked for.
+    if last.reason is not None and last.message:
         return Phase.FAILED, last.reason, last.message
     how = f"signal {last.signal}" if last.signal else f"exit status {last.exit_code}"
     return (
