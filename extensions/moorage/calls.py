@@ -173,6 +173,14 @@ def forget_notebook(forgotten: wire.NotebookForgotten) -> Call[None]:
     )  # fmt: skip
 
 
+def report_condition(condition: wire.NotebookCondition) -> Call[None]:
+    """For a notebook server, with the notebook's own token. It may be sent again."""
+    return Call(
+        method="POST", path="/notebooks/condition", content=json_body(condition), content_type=JSON, key=new_key(),
+        read=read_nothing,
+    )  # fmt: skip
+
+
 # --- clusters -------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """What a notebook server of Moorage has beyond Jupyter's. Loaded by the notebook server only, never by a kernel.
 
 JupyterLab's side panel asks its own server, which asks the service with the notebook's token: the page of a notebook server is a stranger
-to the portal, its requests carry no session, and are refused there. Open websockets are closed when their session ends.
+to the portal, its requests carry no session, and are refused there. Open websockets are closed when their session ends. In a pod the
+server tells the service what its cluster does not see.
 """
 
 import json
@@ -16,6 +17,7 @@ from moorage import calls
 from moorage.asyncclient import AsyncClient
 from moorage.environment import Surroundings, surroundings
 from moorage.errors import MoorageError
+from moorage.notebook.condition import Condition
 from moorage.open_sockets import OpenSockets
 from moorage.patience import make_patient
 
@@ -47,7 +49,9 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(server: Any) -> None:
     place = url_path_join(server.web_app.settings["base_url"], "moorage", "usage")
-    server.web_app.add_handlers(".*$", [(place, UsageHandler, {"around": surroundings()})])
+    around = surroundings()
+    server.web_app.add_handlers(".*$", [(place, UsageHandler, {"around": around})])
+    Condition(around, parent=server).start()
     auth = getattr(server.identity_provider, "hub_auth", None)
     if auth is not None:  # none where somebody runs Jupyter without a hub
         make_patient(auth)

@@ -105,6 +105,7 @@ SENT: list[tuple[str, str, Callable[[World, Sent], Call[Any]]]] = [
     ("start_notebook", "user", lambda w, s: calls.start_notebook("starter", SIZE)),
     ("admit_notebook", "hub", lambda w, s: calls.admit_notebook(FOR_BOB)),
     ("observe_notebook", "hub", lambda w, s: calls.observe_notebook(s["admit_notebook"].workload_id, GONE)),
+    ("report_condition", "notebook", lambda w, s: calls.report_condition(wire.NotebookCondition(out_of_memory=0))),
     ("forget_notebook", "hub", lambda w, s: calls.forget_notebook(wire.NotebookForgotten(user="bob", project="starter"))),
     ("notebooks", "user", lambda w, s: calls.notebooks()),
     ("notebook", "user", lambda w, s: calls.notebook(w.notebook)),

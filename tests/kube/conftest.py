@@ -13,6 +13,7 @@ from tests.kube.errors import MissingPart
 from tests.kube.led import Led, led  # noqa: F401
 from tests.kube.namespace import Namespace
 from tests.kube.node import Node
+from tests.kube.owners import Owners
 from tests.kube.people import crowd  # noqa: F401
 from tests.kube.release import Release, new_release
 
@@ -60,3 +61,13 @@ def release(node: Node) -> Iterator[Release]:
     own.install()
     with own.forwarded():
         yield own
+
+
+@pytest.fixture(scope="module")
+def owners(release: Release) -> Iterator[Owners]:
+    """Of this module; what they left running has ended when the next one begins."""
+    own = Owners(release)
+    try:
+        yield own
+    finally:
+        own.close()

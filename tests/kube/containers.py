@@ -83,6 +83,18 @@ def import_pause(place: Place, programs: Programs) -> None:
     _ctr(place, programs, "images", "label", PAUSE_IMAGE, "io.cri-containerd.pinned=pinned")
 
 
+def image_names(place: Place, programs: Programs, repository: str) -> list[str]:
+    """Under which the machine has images of this repository, such as `host:port/path`."""
+    found = run(_command(place, programs, "images", "list", "--quiet")).stdout.split()
+    return [name for name in found if name.startswith((f"{repository}:", f"{repository}@"))]
+
+
+def rename_image(place: Place, programs: Programs, name: str, other: str) -> None:
+    """Its layers stay, so to pull it again costs little; an image that had the other name loses it."""
+    _ctr(place, programs, "images", "tag", "--force", name, other)
+    _ctr(place, programs, "images", "remove", name)
+
+
 def name_registry(place: Place, host: str, *, address: str | None = None) -> None:
     """Images named `<host>/...` are pulled over plain HTTP from `address`, or from the host itself. At once, no restart."""
     folder = place.registries / host
@@ -107,10 +119,11 @@ def _network(place: Place) -> dict[str, object]:
 
 
 def _ctr(place: Place, programs: Programs, *argv: str, check: bool = True) -> bool:
-    done = run(
-        [programs.path("ctr"), "--address", place.containerd_socket, "--namespace", "k8s.io", *argv], check=check
-    )
-    return done.returncode == 0
+    return run(_command(place, programs, *argv), check=check).returncode == 0
+
+
+def _command(place: Place, programs: Programs, *argv: str) -> list[str | Path]:
+    return [programs.path("ctr"), "--address", place.containerd_socket, "--namespace", "k8s.io", *argv]
 
 
 def _runc() -> str:

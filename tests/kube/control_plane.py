@@ -54,7 +54,7 @@ def start_api_server(daemons: Daemons, place: Place, programs: Programs) -> None
     daemon.until(lambda: api.answers("/readyz"), "it is ready", within=CLIENT_PATIENCE)
 
 
-def start_controllers(daemons: Daemons, place: Place, programs: Programs) -> None:
+def start_controllers(daemons: Daemons, place: Place, programs: Programs, *flags: str) -> None:
     argv = [
         *programs.kubernetes("kube-controller-manager"),
         f"--kubeconfig={place.kubeconfig_of('controller-manager')}",
@@ -65,6 +65,7 @@ def start_controllers(daemons: Daemons, place: Place, programs: Programs) -> Non
         "--leader-elect=false",
         "--kube-api-qps=200",
         "--kube-api-burst=400",
+        *flags,
     ]
     daemons.start("kube-controller-manager", argv)
 

@@ -77,6 +77,7 @@ def _configuration(place: Place) -> dict[str, Any]:
         "evictionHard": {
             "memory.available": "2%", "nodefs.available": "2%", "nodefs.inodesFree": "2%", "imagefs.available": "2%",
         },
+        "singleProcessOOMKill": True,  # as with control groups of version 1, where it can't be otherwise
         "registryPullQPS": 0,
         "eventRecordQPS": 0,
         "serializeImagePulls": False,

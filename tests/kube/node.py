@@ -18,6 +18,7 @@ from bootstrap.container_images import make_images
 from bootstrap.places import ROOT, prepare
 from tests.kube import containers, control_plane, dns, images, kubelet, machine, pki, registry, remains, storage
 from tests.kube.api import Api, Object
+from tests.kube.commands import run
 from tests.kube.daemons import Daemons
 from tests.kube.errors import NodeError
 from tests.kube.journal import Journal
@@ -117,6 +118,38 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.down()
+
+    def stop(self, part: str) -> None:
+        """One of the node's own processes, such as "kubelet"."""
+        self._daemons[part].end()
+
+    def start_registry(self) -> None:
+        """After it was stopped; with what it held."""
+        daemon = registry.start_registry(self._daemons, self.place)
+        daemon.until(lambda: registry.answers(f"http://{REGISTRY}/v2/"), "it answers")
+
+    def start_kubelet(self) -> None:
+        """After it was stopped; the node is Ready when it returns. Pretend GPUs are gone."""
+        kubelet.start_kubelet(self._daemons, self.place, self.programs)
+        api = Api(self.kubeconfig)
+        self._daemons["kubelet"].until(lambda: _is_ready(api.find(f"/api/v1/nodes/{NODE_NAME}")), "the node is Ready")
+
+    def restart_controllers(self, *flags: str) -> None:
+        """`flags`: further ones of the controller manager's own."""
+        self._daemons["kube-controller-manager"].end()
+        control_plane.start_controllers(self._daemons, self.place, self.programs, *flags)
+
+    def image_names(self, repository: str) -> list[str]:
+        """Under which the machine has images of it."""
+        return containers.image_names(self.place, self.programs, repository)
+
+    def rename_image(self, name: str, other: str) -> None:
+        """To whoever asks for it by its former name it is not on the machine."""
+        containers.rename_image(self.place, self.programs, name, other)
+
+    def beside_containers(self, *argv: str) -> None:
+        """Runs a program where kubelet and containers see what it mounts. Raises NodeError."""
+        run(["nsenter", f"--target={self._daemons['containerd'].pid}", "--mount", "--", *argv])
 
     def _bring_up(self) -> None:
         place, programs, daemons = self.place, self.programs, self._daemons

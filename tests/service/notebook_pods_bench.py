@@ -23,6 +23,7 @@ from moorage_spawners.launch.kubernetes_settings import (
     Registry,
 )
 from moorage_spawners.launch.labels import Ownership
+from moorage_spawners.launch.observed import now_utc
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
 from tests.spawners.test_pod_processes import RUNNING
@@ -73,7 +74,7 @@ class Desk:
     def secret(self, name: str) -> dict[str, str]:
         return {key: base64.b64decode(value).decode() for key, value in self.made("Secret")[name]["data"].items()}
 
-    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1") -> None:
+    def pod(self, answer: Any, status: dict[str, Any] = RUNNING, cpu: str = "1", *, doomed: bool = False) -> None:
         whose = Ownership(
             workload_id=answer["workload_id"],
             generation=1,
@@ -82,8 +83,9 @@ class Desk:
             owner=answer["pod"]["owner"],
             project="starter",
         )
-        metadata = {"labels": whose.labels(), "annotations": whose.annotations()}
-
+        metadata: dict[str, Any] = {"labels": whose.labels(), "annotations": whose.annotations()}
+        if doomed:
+            metadata["deletionTimestamp"] = now_utc().isoformat()
         containers = [{"name": "server", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]
 
         async def put() -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -23,7 +24,7 @@ from moorage_spawners.launch.pod_processes import PodProcesses
 from tests.fakes.clock import FakeClock
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
 from tests.service.notebook_pods_bench import IMAGE, Desk, desk, settings
-from tests.spawners.test_pod_processes import FAILED
+from tests.spawners.test_pod_processes import FAILED, RUNNING
 from tests.waiting import eventually
 
 
@@ -82,6 +83,73 @@ def test_a_pods_end_is_the_notebooks_in_the_clusters_words(desk: Desk) -> None:
     assert (ended["reason_code"], "exit status 3" in ended["reason"]) == ("pod.crashed", True)
     assert workload not in desk.made("Secret")
     assert desk.admit().status_code == 201
+
+
+def conditions(**by_type: tuple[str, str]) -> dict[str, Any]:
+    """type -> (status, reason)"""
+    return {"conditions": [{"type": kind, "status": each[0], "reason": each[1]} for kind, each in by_type.items()]}
+
+
+def test_a_machine_that_falls_silent_is_told_and_that_it_is_back_while_the_notebook_holds_what_it_holds(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    operations.observe(desk.context, workload, NotebookObservation(state="ready", url="/user/ada/starter/"))
+
+    def told(code: str | None) -> dict[str, Any]:
+        def ask() -> Any:
+            found = desk.until(workload, "ready")
+            return found if found["reason_code"] == code else None
+
+        return eventually(ask, what=f"the code {code}")
+
+    desk.pod(answer, {**RUNNING, **conditions(Ready=("False", ""), ContainersReady=("True", ""))})
+    silent = told("pod.node_silent")
+    assert "does not answer just now" in silent["reason"]
+    assert silent["holds"]["cpu"] == 1
+    desk.pod(answer, {**RUNNING, **conditions(Ready=("True", ""), ContainersReady=("True", ""))})
+    assert told(None)["events"][-1]["message"] == "That has passed."
+
+
+def test_what_a_server_notices_of_itself_is_told_and_a_full_home_only_while_it_is_full(desk: Desk) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    operations.observe(desk.context, workload, NotebookObservation(state="ready", url="/user/ada/starter/"))
+    own = {"Authorization": f"Bearer {desk.secret(workload)['MOORAGE_TOKEN']}"}
+
+    def report(**condition: Any) -> Any:
+        answer = desk.client.post("/api/v1/notebooks/condition", headers=own, json=condition)
+        assert answer.status_code == 204, answer.text
+        return desk.until(workload, "ready")
+
+    full = report(home_full=True)
+    assert (full["reason_code"], "Your home is full" in full["reason"]) == ("volume.full", True)
+    assert report(home_full=True)["events"] == full["events"]
+    assert report()["reason"] is None
+    killed = report(out_of_memory=1)
+    assert (killed["reason_code"], "more than its 1 GiB" in killed["reason"]) == ("notebook.out_of_memory", True)
+    assert report(out_of_memory=1)["events"] == killed["events"]
+    assert desk.client.post("/api/v1/notebooks/condition", headers=desk.ada, json={}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("disruption", "code"), [({}, "pod.removed"), (conditions(DisruptionTarget=("True", "EvictionByEvictionAPI")), "pod.drained")]
+)
+def test_an_end_in_good_order_that_nobody_here_asked_for_has_its_cause(
+    desk: Desk, disruption: dict[str, Any], code: str
+) -> None:
+    answer = desk.admitted()
+    workload = answer["workload_id"]
+    desk.pod(answer)
+    desk.until(workload, "starting")
+    ended = {"phase": "Succeeded", "containerStatuses": [{"name": "server", "state": {"terminated": {"exitCode": 0}}}]}
+    desk.pod(answer, {**ended, **disruption}, doomed=True)
+    desk.remove_pod(answer)
+    found = desk.until(workload, "failed")
+    assert (found["reason_code"], found["holds"]) == (code, {})
 
 
 def test_the_check_compares_the_ledger_with_what_the_cluster_counts(desk: Desk) -> None:

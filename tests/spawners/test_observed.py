@@ -18,6 +18,7 @@ from tests.spawners.watching import WITHIN, watching
 
 NOW = datetime(2026, 11, 21, 20, 1, 15, tzinfo=UTC)
 RUNS = {"running": {"startedAt": "2026-11-21T20:00:00Z"}}
+DOOMED = {"deletionTimestamp": "2026-11-21T20:01:10Z"}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,18 @@ def test_one_that_waits_says_why() -> None:
             "pod.preempted",
         ),
         (pod(terminated(137, "OOMKilled"), phase="Failed"), "pod.out_of_memory"),
+        (pod(terminated(0, "Completed"), phase="Succeeded", metadata=DOOMED), "pod.removed"),
+        (pod(terminated(143), phase="Failed", metadata=DOOMED), "pod.removed"),
+        (pod(terminated(3), phase="Failed", metadata=DOOMED), "pod.crashed"),
+        (
+            pod(
+                terminated(0, "Completed"),
+                phase="Succeeded",
+                metadata=DOOMED,
+                conditions={"DisruptionTarget": {"status": "True", "reason": "EvictionByEvictionAPI"}},
+            ),
+            "pod.drained",
+        ),
     ],
 )
 def test_what_is_said_of_one_whose_object_is_gone(last: dict[str, Any], reason: str) -> None:

@@ -136,13 +136,18 @@ def test_one_that_never_answered_is_told_so() -> None:
     assert reason.code == "pod.never_answered"
 
 
+def readiness(pods: str, containers: str) -> dict[str, Any]:
+    return {"Ready": {"status": pods}, "ContainersReady": {"status": containers}}
+
+
 def test_a_machine_that_fell_silent_is_told_while_it_may_come_back() -> None:
-    made = pod(RUNS, phase="Running", conditions={"Ready": {"status": "False"}})
-    reason = explain(made, [event("NodeNotReady", "Node is not ready")], NOW)
+    """The node controller takes back what the machine said of the pod, and not what it said of its containers."""
+    reason = explain(pod(RUNS, phase="Running", conditions=readiness("False", "True")), [], NOW)
     assert reason is not None
     assert (reason.code, reason.waits) == ("pod.node_silent", True)
-    back = pod(RUNS, phase="Running", conditions={"Ready": {"status": "True"}})
-    assert explain(back, [event("NodeNotReady", "Node is not ready")], NOW) is None
+    silent_before = [event("NodeNotReady", "Node is not ready")]
+    for said in (readiness("True", "True"), readiness("False", "False")):  # back; and back, with a server that does not answer
+        assert explain(pod(RUNS, phase="Running", conditions=said), silent_before, NOW) is None
 
 
 @pytest.mark.parametrize(

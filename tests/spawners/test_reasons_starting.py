@@ -158,6 +158,17 @@ def test_what_the_machine_says(
     assert code(pod(state), *events) == expected
 
 
+def test_an_image_that_is_denied_names_the_pull_secret_to_look_at() -> None:
+    said = waiting("ErrImagePull", RESOLVE + "unexpected status from HEAD request to https://reg.example.org/v2/: 401 Unauthorized")
+    secrets = {"imagePullSecrets": [{"name": "moorage-pull"}]}
+    with_one = explain(pod(said, spec={"nodeName": "node-1", **secrets}), [], NOW)
+    without = explain(pod(said), [], NOW)
+    assert with_one is not None
+    assert without is not None
+    assert "the pull secret moorage-pull of the namespace moorage-ada is wrong" in with_one.sentence
+    assert "the pod has none" in without.sentence
+
+
 def test_an_image_on_its_way_is_told_with_its_seconds() -> None:
     pulling = event("Pulling", f'Pulling image "{DIGEST}"')
     reason = explain(pod(waiting("ContainerCreating")), [pulling], NOW)

@@ -43,7 +43,7 @@ def prepare(asked: argparse.Namespace) -> str | None:
         asked.runtime.mkdir(parents=True, exist_ok=True)
         notebook = settings.Notebook(
             project=asked.project, home=asked.home, environment=asked.environment,
-            python=settings.python_of(Path(asked.environment)), session_check_s=asked.session_check_s,
+            python=settings.python_of(Path(asked.environment)), session_check_s=asked.session_check_s, in_pod=True,
         )  # fmt: skip
         for path, text in settings.files(notebook, asked.jupyter).items():
             file = asked.jupyter / path

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERSION = 5  # raise it when what `files` says changes
+VERSION = 6  # raise it when what `files` says changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notebook:
     """What the settings depend on. `environment`: the project environment's folder; `python`: its version as in a path, such as 3.12.
 
+    `in_pod`: it runs in a pod, where nobody else sees how it is from inside.
     `session_check_s`: so often the server asks whether sessions have ended, before it shows a page to one, and while it has something open.
     """
 
@@ -25,6 +26,7 @@ class Notebook:
     environment: str
     python: str
     session_check_s: float
+    in_pod: bool = False
 
     @property
     def overlay(self) -> str:
@@ -53,7 +55,7 @@ def files(notebook: Notebook, folder: Path) -> dict[str, str]:
         "share/kernels/python3/kernel.json": _kernel(notebook),
         "etc/labconfig/page_config.json": _PAGE,
         "etc/labconfig/default_setting_overrides.json": _DEFAULTS,
-        "etc/jupyter_server_config.json": _server(folder / "etc" / "bashrc", notebook.session_check_s),
+        "etc/jupyter_server_config.json": _server(folder / "etc" / "bashrc", notebook),
     }
     return {path: json.dumps(content, indent=1) for path, content in documents.items()} | {"etc/bashrc": _BASHRC}
 
@@ -80,7 +82,7 @@ def _kernel(notebook: Notebook) -> dict[str, Any]:
 
 # The server offers the project's kernel alone, opens terminals that keep the project's PATH (a login shell resets it),
 # and leaves out what costs start time or asks the network.
-def _server(bashrc: Path, session_check_s: float) -> dict[str, Any]:
+def _server(bashrc: Path, notebook: Notebook) -> dict[str, Any]:
     terminal = [shell(), "--rcfile", str(bashrc)] if shell().endswith("bash") else [shell()]
     return {
         "ServerApp": {
@@ -88,8 +90,9 @@ def _server(bashrc: Path, session_check_s: float) -> dict[str, Any]:
             "terminado_settings": {"shell_command": terminal},
         },
         "KernelSpecManager": {"ensure_native_kernel": False, "allowed_kernelspecs": ["python3"]},
-        "HubOAuth": {"cache_max_age": max(1, int(session_check_s))},  # 0 would be: for ever
-        "OpenSockets": {"check_s": session_check_s},
+        "HubOAuth": {"cache_max_age": max(1, int(notebook.session_check_s))},  # 0 would be: for ever
+        "OpenSockets": {"check_s": notebook.session_check_s},
+        "Condition": {"home": notebook.home if notebook.in_pod else ""},
     }
 
 

@@ -144,6 +144,18 @@ class NotebookAdmission:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotebookCondition:
+    """What a notebook server in a pod notices of itself, and its cluster does not: reported when it changes.
+
+    `out_of_memory`: how many of its programs were ended for want of memory since it began; `home_full`: nothing more fits into the home.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    out_of_memory: int = 0
+    home_full: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotebookObservation:
     """What the spawner saw of its server. A hint: the service looks at the shim's record before it believes 'gone'."""
 

@@ -15,7 +15,7 @@ from moorage.wire.workloads import Size
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.quantity import parse_quantity
-from moorage_spawners.launch.reasons import explain
+from moorage_spawners.launch.reasons import Reason, explain
 from moorage_spawners.launch.reasons.endings import UNSEEN
 from moorage_spawners.launch.reasons.reading import moment, states, status
 from moorage_spawners.launch.timing import STALE_AFTER_S
@@ -25,6 +25,7 @@ from moorage_spawners.launch.watch import Change, Watcher
 OVERDUE = timedelta(seconds=60)  # after the end of a pod's grace its kubelet would long have confirmed its end
 MOST_DEPARTED = 5000
 REMOVED = "Its pod was removed from the cluster. Start it again."
+BY_REQUEST = (2, 9, 15)  # signals by which whoever removes a pod ends it
 
 
 def now_utc() -> datetime:
@@ -41,6 +42,7 @@ def observe(pod: Object, now: datetime, events: Sequence[Object] = ()) -> Observ
     end = main.get("terminated") or {}
     reason = explain(pod, events, now)
     exit_code, signal = _exit(end)
+    removed = state == "exited" and _was_removed(pod, reason, signal)
     return Observation(
         workload_id=whose.workload_id,
         generation=whose.generation,
@@ -52,10 +54,17 @@ def observe(pod: Object, now: datetime, events: Sequence[Object] = ()) -> Observ
         signal=signal if state == "exited" else None,
         out_of_memory=sum(each.get("reason") == "OOMKilled" for each in states(pod, "terminated")),
         labels={"kind": whose.kind, "owner": whose.owner, "project": whose.project},
-        message=None if reason is None else str(reason),
-        reason=None if reason is None else reason.code,
+        message=REMOVED if removed else None if reason is None else str(reason),
+        reason="pod.removed" if removed else None if reason is None else reason.code,
         size=None if state == "exited" else _size(pod),
     )
+
+
+def _was_removed(pod: Object, reason: Reason | None, signal: int | None) -> bool:
+    """Ended by whoever asked for its removal, without another cause that is known: it was no crash, and no end of its own."""
+    if not pod["metadata"].get("deletionTimestamp"):
+        return False
+    return reason is None or (reason.code == "pod.crashed" and signal in BY_REQUEST)
 
 
 def departed(pod: Object, now: datetime, events: Sequence[Object] = ()) -> Observation | None:

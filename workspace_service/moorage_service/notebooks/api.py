@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from moorage.wire import (
     Notebook,
     NotebookAdmission,
+    NotebookCondition,
     NotebookForgotten,
     NotebookObservation,
     NotebookRequest,
@@ -13,9 +14,9 @@ from moorage.wire import (
 )
 from moorage_service.context import Ctx
 from moorage_service.errors import Forbidden
-from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser
+from moorage_service.identity.callers import Caller, RequireSpawner, RequireUser, RequireWorkload
 from moorage_service.identity.rates import Action
-from moorage_service.notebooks import operations, takeover
+from moorage_service.notebooks import conditions, operations, takeover
 from moorage_service.projects.access import find_project
 from moorage_service.store.records import reading, shown
 from moorage_service.workloads import operations as workloads
@@ -44,6 +45,11 @@ def forget(context: Ctx, caller: RequireSpawner, forgotten: NotebookForgotten) -
 @router.post("/notebooks/{workload_id}/observations", status_code=204)
 def observe(context: Ctx, caller: RequireSpawner, workload_id: str, observation: NotebookObservation) -> None:
     operations.observe(context, workload_id, observation)
+
+
+@router.post("/notebooks/condition", status_code=204)
+def report_condition(context: Ctx, caller: RequireWorkload, condition: NotebookCondition) -> None:
+    conditions.receive(context, caller, condition)
 
 
 @router.post("/projects/{slug}/notebook", status_code=202)

@@ -13,7 +13,8 @@ from moorage.wire import Phase
 from moorage_service.context import Context
 from moorage_service.errors import ServiceError
 from moorage_service.ledger import admission
-from moorage_service.ledger.resources import in_words
+from moorage_service.notebooks import conditions
+from moorage_service.notebooks.conditions import PASSING
 from moorage_service.store.chunks import chunks
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -54,12 +55,16 @@ def step(context: Context, workload_id: str) -> None:
 
 @dataclass(frozen=True)
 class _Known:
-    """Of a live notebook: is it to run, is its reservation bound, has its lease run out, is there nothing left to note."""
+    """Of a live notebook: is it to run, is its reservation bound, has its lease run out, is there nothing left to note, is it ready; and
+    the code of what is told of it.
+    """
 
     wanted: bool
     bound: bool
     lapsed: bool
     settled: bool
+    ready: bool
+    told: str | None
 
 
 _Action = Callable[[Context, str, list[Observation]], None]
@@ -73,6 +78,8 @@ def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
             return _give_up
         if not known.settled:
             return _bind
+        if known.ready and (known.told if known.told in PASSING else None) != _hindrance(observed)[0]:
+            return _note_hindrance
         return _note_memory if any(each.out_of_memory for each in observed) else None
     # Else it was admitted a moment ago: the spawner is about to start it.
     return _ended if observed or not known.wanted or known.bound or known.lapsed else None
@@ -81,7 +88,10 @@ def _to_do(known: _Known, observed: list[Observation]) -> _Action | None:
 def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
     """Of those that live, in one look. Columns only: whatever else is wrong with a row is its own step's affair."""
     query = (
-        select(WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, ReservationRow.bound, ReservationRow.lease_expires_at)
+        select(
+            WorkloadRow.id, WorkloadRow.target, WorkloadRow.phase, WorkloadRow.reason_code, ReservationRow.bound,
+            ReservationRow.lease_expires_at,
+        )
         .outerjoin(ReservationRow, ReservationRow.workload_id == WorkloadRow.id)
         .where(WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
@@ -95,6 +105,8 @@ def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
             bound=bool(row.bound),
             lapsed=row.lease_expires_at is None or row.lease_expires_at < now,
             settled=bool(row.bound) and row.phase != Phase.PENDING.value,
+            ready=row.phase == Phase.READY.value,
+            told=row.reason_code,
         )
         for row in rows
     }
@@ -116,7 +128,6 @@ def _bind(context: Context, workload_id: str, _observed: list[Observation]) -> N
 
 
 def _note_memory(context: Context, workload_id: str, observed: list[Observation]) -> None:
-    """A kernel was killed by the size's limit, and the server lives on: its owner is told, once for each time."""
     killed = max(each.out_of_memory for each in observed)
     with context.database.read() as session:
         workload = _live(session, workload_id)
@@ -124,17 +135,21 @@ def _note_memory(context: Context, workload_id: str, observed: list[Observation]
             return
     with context.database.begin() as session:
         workload = _live(session, workload_id)
-        if workload is None:
-            return
-        workload.details = {**workload.details, "out_of_memory": killed}
-        limit = in_words("memory", workload.details["size"]["memory"])
-        times = "" if killed == 1 else f" That was the case {killed} times so far."
-        reason = (
-            f"It used more than its {limit}, so the system ended one of its kernels or programs, and what that held is gone."
-            f"{times} Use less at once, or stop the notebook and start it with more memory."
-        )
-        phase = Phase(workload.phase)
-        lifecycle.enter(session, workload, phase, now=context.clock(), code="notebook.out_of_memory", reason=reason)
+        if workload is not None:
+            conditions.note_killed(session, context, workload, killed)
+
+
+def _hindrance(observed: Sequence[Observation]) -> tuple[str | None, str | None]:
+    """Code and sentence of what is said of a running notebook just now."""
+    said = ((each.reason, each.message) for each in observed if not each.gone and each.reason in PASSING)
+    return next(said, (None, None))
+
+
+def _note_hindrance(context: Context, workload_id: str, observed: list[Observation]) -> None:
+    with context.database.begin() as session:
+        workload = _live(session, workload_id)
+        if workload is not None and workload.phase == Phase.READY.value:
+            conditions.tell(session, context, workload, *_hindrance(observed), among=PASSING)
 
 
 def _give_up(context: Context, workload_id: str, observed: list[Observation]) -> None:
@@ -229,9 +244,11 @@ def _ending(workload: WorkloadRow, observed: list[Observation]) -> tuple[Phase, 
             last.reason or "notebook.lost",
             last.message or "It ended without a record, for example by a restart of the machine. Start it again.",
         )
-    if last.exit_code == 0 or last.signal in (2, 15):
+    in_order = last.exit_code == 0 or last.signal in (2, 15)
+    if in_order and last.reason in (None, "pod.crashed"):
         return Phase.STOPPED, "notebook.stopped", "The notebook server ended."
-    if last.reason is not None and last.message:  # a cluster says more than a signal does
+    # A cluster says more than an exit status, and an end in good order need not have been asked for.
+    if last.reason is not None and last.message:
         return Phase.FAILED, last.reason, last.message
     how = f"signal {last.signal}" if last.signal else f"exit status {last.exit_code}"
     return (

@@ -16,7 +16,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # They come once a second from each cluster and run, and say nothing that their workload's history does not.
-_REPORTS = ("/agent/reports", "/progress", "/observations")
+_REPORTS = ("/agent/reports", "/progress", "/observations", "/notebooks/condition")
 
 
 class WatchRequests:

@@ -32,7 +32,7 @@ def image(pod: Object, events: Sequence[Object], now: datetime) -> Reason | None
             return Reason("image.invalid", "The name of its image is not valid.", ADMIN)
         if waiting.get("reason") in FAILED:
             # Older kubelets tell the cause in the event alone, and go on to say that they wait.
-            return _failure(f"{waiting['reason']} {text(waiting)} {text(_last_failure(events))}")
+            return _failure(pod, f"{waiting['reason']} {text(waiting)} {text(_last_failure(events))}")
     if any(True for _ in states(pod, "waiting")):
         event = last(events, "Pulling", "Pulled", "Failed", "Started")
         if event is not None and event["reason"] == "Pulling":
@@ -52,7 +52,7 @@ def _last_failure(events: Sequence[Object]) -> Object | None:
     )
 
 
-def _failure(said: str) -> Reason:
+def _failure(pod: Object, said: str) -> Reason:
     if has(said, *SPACE):
         return Reason("image.no_space", "The machine has no disk space left for its image.", ADMIN, waits=True)
     if has(said, *UNTRUSTED):
@@ -74,11 +74,7 @@ def _failure(said: str) -> Reason:
             waits=True,
         )
     if has(said, *DENIED):
-        return Reason(
-            "image.denied",
-            "The registry does not hand out its image: it is not there, or the credentials are wrong.",
-            ADMIN,
-        )
+        return Reason("image.denied", f"The registry does not hand out its image: it is not there, or {_key(pod)}.", ADMIN)
     if has(said, *MISSING, "errimageneverpull"):
         return Reason(
             "image.missing",
@@ -86,3 +82,12 @@ def _failure(said: str) -> Reason:
             "Build the project's environment again, or tell an admin.",
         )
     return Reason("image.failed", "Its image can't be fetched.", ADMIN, waits=True)
+
+
+def _key(pod: Object) -> str:
+    """What is wrong with its credentials, if it is they."""
+    names = [each["name"] for each in (pod.get("spec") or {}).get("imagePullSecrets") or ()]
+    if not names:
+        return "it takes a pull secret, and the pod has none"
+    where = pod["metadata"].get("namespace", "")
+    return f"the pull secret {' or '.join(names)} of the namespace {where} is wrong"

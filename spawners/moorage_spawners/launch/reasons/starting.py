@@ -28,12 +28,7 @@ def starting(pod: Object, events: Sequence[Object]) -> Reason | None:
             "Wait, it is tried again; or tell an admin.",
             waits=True,
         )
-    silent = last(events, "NodeNotReady")
-    if (
-        silent is not None
-        and condition(pod, "Ready").get("status") == "False"
-        and any(True for _ in states(pod, "running"))
-    ):
+    if _is_silent(pod):
         return Reason(
             "pod.node_silent",
             "The machine that runs it does not answer just now.",
@@ -41,6 +36,14 @@ def starting(pod: Object, events: Sequence[Object]) -> Reason | None:
             waits=True,
         )
     return None
+
+
+def _is_silent(pod: Object) -> bool:
+    """Its machine says that its containers are ready, and somebody else took that back for the whole pod: the node controller, which has
+    not heard of the machine. We have no other gates of readiness. Its event says the same, and stays when the machine has come back.
+    """
+    taken_back = condition(pod, "Ready").get("status") == "False"
+    return taken_back and condition(pod, "ContainersReady").get("status") == "True" and any(states(pod, "running"))
 
 
 def program_missing() -> Reason:
