@@ -147,7 +147,8 @@ def test_a_stopped_notebook_leaves_their_server_alone(people: tuple[Person, Pers
     ada.ask("DELETE", f"/notebooks/{notebook}")
     eventually(lambda: ada.notebook() is None, within=SOON, what="the end of the notebook")
     eventually(lambda: PROJECT not in ada.servers(), within=SOON, what="the hub's word of it")
-    assert joined.pods_of(f"moorage.dev/workload={notebook}") == []
+    ours = f"moorage.dev/workload={notebook}"
+    eventually(lambda: not joined.pods_of(ours), within=SOON, what="no pod of the notebook")
     assert ada.opens()
     assert ada.hub("DELETE", "/users/ada/server").status_code in (202, 204)
     eventually(lambda: not joined.pods_of("component=singleuser-server"), within=SOON, what="the end of their server")
