@@ -39,7 +39,9 @@ def test_a_full_home_is_told_by_a_start_that_it_hinders_and_while_a_notebook_run
         told = cat.told(notebook, "Your home is full")
         assert (told["phase"], told["reason_code"]) == ("ready", "volume.full")
         with pytest.raises(KubectlRefused, match="No space left on device"):
-            cat.execute(notebook, "sh", "-c", "echo more > ~/note")
+            cat.execute(
+                notebook, "python3", "-c", "import pathlib; pathlib.Path.home().joinpath('note').write_text('more')"
+            )
         home.empty()
         cat.when(notebook, lambda seen: seen["reason"] is None, within=SOON, what="no reason any more")
         cat.stop(notebook)
