@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 GROUPS = {
     "clusters": r"tests\.e2e\.installation|\bengine_environment\b|\btests\.faults\.drivers\b",
     "installation": r"\btests\.faults\.whole\b",
+    "pods": r'"127\.0\.0\.9"|\btests\.hub\.test_pods\b',  # at one address
     "builds": r"tests\.conftest import .*\bBuild\b|\bbuilder: Builder\b",
 }
 

@@ -86,7 +86,7 @@ def test_a_projects_files_are_put_into_a_new_folder(moorage: Terminal, api: Fake
 
 
 # What programs say: the hub's spawner, a cluster's agent, a run's runner. `create_limit` changes a limit, too.
-OF_PROGRAMS = {"admit_notebook", "observe_notebook", "forget_notebook", "report", "report_run", "put_run_output"}
+OF_PROGRAMS = {"admit_notebook", "observe_notebook", "forget_notebook", "report_condition", "report", "report_run", "put_run_output"}
 ELSEWHERE = {"set_limit"}
 
 

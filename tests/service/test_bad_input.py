@@ -45,6 +45,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/limits"): {"scope": "user", "name": "ada", "sharing": "each", "resource": "cpu", "amount": 1, "window_s": 60, "why": "w"},
     ("POST", "/notebooks"): {"user": "ada", "admin": False, "groups": ["g"], "project": "adas", "size": SIZE},
     ("POST", "/notebooks/forgotten"): {"user": "ada", "project": "adas"},
+    ("POST", "/notebooks/condition"): {"out_of_memory": 1, "home_full": True},
     ("POST", "/notebooks/{workload_id}/observations"): {"state": "ready", "message": "m", "url": "/user/x/"},
     ("POST", "/projects/{slug}/notebook"): SIZE,
     ("POST", "/projects"): {"slug": "shark", "manifest": "name: shark\n"},

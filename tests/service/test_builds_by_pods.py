@@ -131,7 +131,7 @@ def test_a_queued_build_with_system_packages_fails_in_words_once_nobody_installs
 @pytest.mark.parametrize(
     ("waiting", "says"),
     [
-        ({"reason": "ErrImagePull", "message": "401 Unauthorized"}, "credentials are wrong"),
+        ({"reason": "ErrImagePull", "message": "401 Unauthorized"}, "it takes a pull secret, and the pod has none"),
         ({"reason": "CreateContainerError", "message": "executable file not found"}, "not in the image"),
     ],
 )
