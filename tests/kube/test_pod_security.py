@@ -51,13 +51,13 @@ def charts(node: Node) -> dict[str, Object]:
 
 @pytest.fixture(scope="module")
 def made(build: BuildPod, pods: dict[str, Object]) -> dict[str, Object]:
-    """Of notebooks and builds."""
+    """Of notebooks and builds, but for the one that installs Debian packages."""
     gpus = {"t4": {"gpu": "t4"}}
     settings = PodSettings(gpu_node_labels=gpus, image_pull_secrets=("pull",), cpu_limit="equal")
     with_gpu = replace(SPEC, size=Size(cpu=2, memory=4 << 30, gpu=1, gpu_type="t4"), scratch_paths=("/run/moorage",))
     return {
         "notebook": manifest(SPEC, PodSettings()), "notebook with a GPU": manifest(with_gpu, settings),
-        "describe": build.pod("describe"), **pods,
+        "describe": build.pod("describe"), "resolve": pods["resolve"], "build": pods["build"],
     }  # fmt: skip
 
 
@@ -109,6 +109,19 @@ def test_it_takes_every_pod_of_notebooks_and_builds_and_gives_none_a_token(
 ) -> None:
     answers = taken(restricted, made)
     assert {name for name, pod in answers.items() if holds_a_token(pod)} == set()
+
+
+def test_what_installs_debian_packages_needs_a_namespace_of_its_own_that_takes_baseline(
+    node: Node, restricted: Namespace, pods: dict[str, Object]
+) -> None:
+    system = {"system": pods["system"]}
+    with pytest.raises(KubectlRefused, match="violates PodSecurity"):
+        taken(restricted, system)
+    own = Namespace(node, labels={"pod-security.kubernetes.io/enforce": "baseline"})
+    try:
+        assert not holds_a_token(taken(own, system)["system"])
+    finally:
+        own.close()
 
 
 @pytest.mark.parametrize("change", sorted(set(CHANGES) - OF_OURS))
