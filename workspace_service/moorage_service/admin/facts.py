@@ -17,7 +17,7 @@ from moorage_service.context import Context
 from moorage_service.jobs.conclusion import SPOOL
 from moorage_service.quarantine import unreadable
 from moorage_service.settings import Settings
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import (
     AuditRow,
     BuildRow,
@@ -137,21 +137,13 @@ def _all(session: Session, kind: type[Row], *which: ColumnElement[bool]) -> list
 
 
 def _known(session: Session, ids: Iterable[str]) -> set[str]:
-    known: set[str] = set()
-    for chunk in chunks(ids):
-        known |= set(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(chunk))))
-    return known
+    return {row.id for row in rows_among(session, select(WorkloadRow.id), WorkloadRow.id, ids)}
 
 
 def _unsaved(session: Session, scratch: Iterable[str]) -> frozenset[str]:
     runs = [name for name in scratch if name.startswith("run-")]
     query = select(WorkloadRow.id, WorkloadRow.details).where(WorkloadRow.ended_at.is_not(None))
-    return frozenset(
-        row.id
-        for chunk in chunks(runs)
-        for row in session.execute(query.where(WorkloadRow.id.in_(chunk)))
-        if SPOOL in row.details
-    )
+    return frozenset(row.id for row in rows_among(session, query, WorkloadRow.id, runs) if SPOOL in row.details)
 
 
 def _told(session: Session, ids: Select[str]) -> dict[str, datetime]:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from moorage_service.clusters.operations import platform_of
 from moorage_service.context import Context
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import WorkloadRow
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def sweep(context: Context) -> None:
     def ended(ids: Collection[str]) -> list[str]:
         query = select(WorkloadRow.id).where(WorkloadRow.ended_at.is_not(None))
         with context.database.read() as session:
-            return [each for chunk in chunks(ids) for each in session.scalars(query.where(WorkloadRow.id.in_(chunk)))]
+            return [row.id for row in rows_among(session, query, WorkloadRow.id, ids)]
 
     for folder in platform_of(context).sweep(ended, older_s=HALF_MADE_S):
         log.warning("removed %s, which was left over", folder)

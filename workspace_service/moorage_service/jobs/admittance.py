@@ -23,7 +23,7 @@ from moorage_service.ledger import admission
 from moorage_service.ledger.resources import in_words, of_size
 from moorage_service.metrics import ADMITTED
 from moorage_service.projects.access import RANK, role_of
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import JobVersionRow, ProjectRow, RunRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.crash_points import reach
@@ -86,10 +86,8 @@ def needy(context: Context, queued: Sequence[str]) -> Iterator[str]:
             .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
         )  # fmt: skip
         alike: dict[str, list[Row[Any]]] = {}
-        queries = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(queued)]
-        rows = sorted(
-            (row for each in queries for row in session.execute(each)), key=lambda row: (row.created_at, row.id)
-        )
+        found = rows_among(session, query, WorkloadRow.id, queued)
+        rows = sorted(found, key=lambda row: (row.created_at, row.id))
         first = _first_of_job(session, [row.job_id for row in rows if row.reason_code == WAITS])
         for row in rows:
             if row.reason_code == WAITS and first.get(row.job_id) != row.id:
@@ -112,8 +110,7 @@ def _first_of_job(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
         .where(WorkloadRow.ended_at.is_(None))
         .order_by(WorkloadRow.created_at.desc(), WorkloadRow.id.desc())
     )
-    asked = [query.where(RunRow.job_id.in_(chunk)) for chunk in chunks(dict.fromkeys(job_ids))]
-    return {row.job_id: row.id for each in asked for row in session.execute(each)}
+    return {row.job_id: row.id for row in rows_among(session, query, RunRow.job_id, dict.fromkeys(job_ids))}
 
 
 def _refusal(context: Context, session: Session, row: Row[Any]) -> LimitRefused | None:
@@ -144,8 +141,7 @@ def wait_for_room(context: Context, run_ids: Sequence[str], refused: LimitRefuse
             .join(JobVersionRow, JobVersionRow.id == RunRow.version_id)
             .where(WorkloadRow.phase == Phase.QUEUED.value)
         )
-        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(run_ids)]
-        for workload, cluster in (row for each in asked for row in session.execute(each)):
+        for workload, cluster in rows_among(session, query, WorkloadRow.id, run_ids):
             reason = _reason(refused, cluster)
             if workload.reason_code == REFUSED:
                 workload.reason = reason

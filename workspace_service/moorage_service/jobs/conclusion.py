@@ -17,7 +17,7 @@ from moorage.wire.workloads import Size
 from moorage_service.context import Context
 from moorage_service.jobs import launch, outputs, own_cluster, runs, salvage
 from moorage_service.jobs.ending import Ending, ending_of, without_its_output
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import RunRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
@@ -55,9 +55,7 @@ def remove_leftovers(context: Context) -> None:
     there = {path.name for path in (context.settings.state / "scratch").glob("run-*")}
     query = select(WorkloadRow.id).where(WorkloadRow.ended_at.is_not(None))
     with context.database.read() as session:
-        ended = [
-            run_id for chunk in chunks(there) for run_id in session.scalars(query.where(WorkloadRow.id.in_(chunk)))
-        ]
+        ended = [row.id for row in rows_among(session, query, WorkloadRow.id, there)]
     for run_id in ended:
         try:
             _remove_leftover(context, run_id)

@@ -26,7 +26,7 @@ from moorage_service.jobs.ending import Ending
 from moorage_service.ledger import admission
 from moorage_service.projects import secrets
 from moorage_service.recovery import cards
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import (
     JobVersionRow,
     ProjectRow,
@@ -63,8 +63,7 @@ def survey(context: Context, live: Sequence[str]) -> Iterator[str]:
         .where(WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
     with context.database.read() as session:
-        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(live)]
-        rows = [row for each in asked for row in session.execute(each)]
+        rows = rows_among(session, query, WorkloadRow.id, live)
     waiting = []
     for row in rows:
         if row.phase == Phase.QUEUED.value and row.target == "running":

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from moorage_service.context import Context
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import WorkloadRow
 
 EVERY_S = 600.0  # each look is one request for every namespace
@@ -27,14 +27,12 @@ class LeftSecrets:
         if context.pods is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every_s
-        for chunk in chunks(sorted(context.pods.with_secrets())):
-            for workload_id in _ended(context, chunk):
-                log.warning("the Secret of %s, which has ended, was left; it is removed", workload_id)
-                context.forget(workload_id)
+        for workload_id in _ended(context, sorted(context.pods.with_secrets())):
+            log.warning("the Secret of %s, which has ended, was left; it is removed", workload_id)
+            context.forget(workload_id)
 
 
 def _ended(context: Context, ids: list[str]) -> list[str]:
-    before = context.clock() - TIDY
-    query = select(WorkloadRow.id).where(WorkloadRow.id.in_(ids), WorkloadRow.ended_at < before)
+    query = select(WorkloadRow.id).where(WorkloadRow.ended_at < context.clock() - TIDY)
     with context.database.read() as session:
-        return list(session.scalars(query))
+        return [row.id for row in rows_among(session, query, WorkloadRow.id, ids)]

@@ -15,7 +15,7 @@ from moorage_service.errors import ServiceError
 from moorage_service.ledger import admission
 from moorage_service.notebooks import conditions
 from moorage_service.notebooks.conditions import PASSING
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.tables import ProjectRow, ReservationRow, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_service.workloads.hiding import hider
@@ -96,8 +96,7 @@ def _known(context: Context, workload_ids: Sequence[str]) -> dict[str, _Known]:
         .where(WorkloadRow.ended_at.is_(None))
     )  # fmt: skip
     with context.database.read() as session:
-        asked = [query.where(WorkloadRow.id.in_(chunk)) for chunk in chunks(workload_ids)]
-        rows = [row for each in asked for row in session.execute(each)]
+        rows = rows_among(session, query, WorkloadRow.id, workload_ids)
     now = context.clock()
     return {
         row.id: _Known(

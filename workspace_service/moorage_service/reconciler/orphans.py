@@ -14,7 +14,7 @@ from moorage.wire import WorkloadKind
 from moorage_service.clusters.operations import platform_of
 from moorage_service.context import Context
 from moorage_service.recovery import settle
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.database import FAILURES
 from moorage_service.store.tables import WorkloadRow
 from moorage_service.workloads import lifecycle
@@ -49,11 +49,7 @@ class Orphans:
             found.setdefault(seen.workload_id, []).append(seen)
         asked = select(WorkloadRow.id, WorkloadRow.kind, WorkloadRow.ended_at)
         with self._context.database.read() as session:
-            known = {
-                row.id: row
-                for chunk in chunks(found)
-                for row in session.execute(asked.where(WorkloadRow.id.in_(chunk)))
-            }
+            known = {row.id: row for row in rows_among(session, asked, WorkloadRow.id, found)}
         for workload_id, observed in found.items():
             row = known.get(workload_id)
             if row is None or row.ended_at is None:

@@ -19,7 +19,7 @@ from moorage_service.context import Context
 from moorage_service.jobs import outputs
 from moorage_service.jobs.schedules import schedule_of, timetable
 from moorage_service.recovery import adoption, cards, owners
-from moorage_service.store.chunks import chunks
+from moorage_service.store.chunks import rows_among
 from moorage_service.store.database import FAILURES
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
@@ -79,10 +79,8 @@ def settle(context: Context) -> None:
 def unknown(context: Context, ids: Iterable[str]) -> list[str]:
     """Of these workloads, those that the store does not know."""
     asked = list(ids)
-    known: set[str] = set()
     with context.database.read() as session:
-        for chunk in chunks(asked):
-            known.update(session.scalars(select(WorkloadRow.id).where(WorkloadRow.id.in_(chunk))))
+        known = {row.id for row in rows_among(session, select(WorkloadRow.id), WorkloadRow.id, asked)}
     return [workload_id for workload_id in asked if workload_id not in known]
 
 

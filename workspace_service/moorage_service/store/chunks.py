@@ -2,8 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeVarTuple
+
+from sqlalchemy import Row, Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 CHUNK = 500
+Columns = TypeVarTuple("Columns")
 
 
 def chunks(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -11,3 +16,10 @@ def chunks(ids: Iterable[str]) -> Iterator[list[str]]:
     left = iter(ids)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
+
+
+def rows_among(
+    session: Session, query: Select[*Columns], column: InstrumentedAttribute[str], ids: Iterable[str]
+) -> list[Row[*Columns]]:
+    """What `query` finds where `column` is one of `ids`; its order holds among those of one chunk only."""
+    return [row for chunk in chunks(ids) for row in session.execute(query.where(column.in_(chunk)))]
