@@ -8,7 +8,7 @@ import base64
 import html
 import json
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from sqlalchemy import select
 from moorage_service.clusters.operations import credentials_of
 from moorage_service.context import Context
 from moorage_service.store.tables import ClusterRow
+from tests.folders import contents
 
 SHORTEST = 12  # of a piece that is looked for
 
@@ -40,14 +41,12 @@ class Canaries:
             if any(form in data for form in forms(value)):
                 self.seen.add((name, place))
 
-    def look_in_files(self, paths: Iterable[Path]) -> int:
-        """How many files were read."""
-        count = 0
-        for path in paths:
-            if path.is_file():
-                count += 1
-                self.look(str(path), path.read_bytes())
-        return count
+    def look_in_files(self, *folders: Path, named: str = "") -> int:
+        """At each whose name contains `named`; how many were read."""
+        read = [(path, data) for path, data in contents(*folders) if named in path.name]
+        for path, data in read:
+            self.look(str(path), data)
+        return len(read)
 
     @contextmanager
     def watching(self, context: Context) -> Iterator[None]:
