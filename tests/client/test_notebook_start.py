@@ -1,11 +1,9 @@
 """The first program of a notebook's pod: files in the home, Jupyter's settings, and words for what is in the way."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.archives import tar_of
 
 
 @dataclass
@@ -42,16 +42,6 @@ class Pod:
             "--home", str(self.home), "--project", "tide", "--environment", str(self.environment),
             "--jupyter", str(self.scratch / "jupyter"), "--runtime", str(self.scratch / "runtime"), "--session-check-s", "60",
         ]  # fmt: skip
-
-
-def tar(**files: bytes) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text)
-            archive.addfile(member, io.BytesIO(text))
-    return content.getvalue()
 
 
 @pytest.fixture
@@ -84,7 +74,7 @@ def pod(tmp_path: Path) -> Iterator[Pod]:
 
 
 def test_the_first_start_brings_the_projects_files_and_later_ones_leave_them(pod: Pod) -> None:
-    pod.answers = [(503, b""), (200, tar(a=b"content"))]
+    pod.answers = [(503, b""), (200, tar_of({"a": b"content"}))]
     pod.start()
     assert pod.asked == [("/api/v1/projects/tide/files", "Bearer own")] * 2
     assert (pod.home / "tide" / "a").read_bytes() == b"content"

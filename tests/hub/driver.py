@@ -3,11 +3,9 @@
 import json
 import os
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from moorage_hub.settings import HubSettings, load
 from moorage_hub.state import Ports, prepare_state, read_token, write_private
 from moorage_hub.supervise import hub_child
 from moorage_spawners.launch import LocalProcesses
+from tests.archives import tar_of
 from tests.fakes.notebook_service import FakeService, serving
 from tests.hub.names import LoopbackNames
 from tests.ports import free_port
@@ -174,9 +173,5 @@ class RunningHub:
 def archive(folder: Path, files: dict[str, str]) -> Path:
     """A project's files as the service stores them."""
     path = folder / "files.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, BytesIO(text.encode()))
+    path.write_bytes(tar_of({name: text.encode() for name, text in files.items()}))
     return path

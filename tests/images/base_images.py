@@ -1,30 +1,19 @@
 """A base image of a few bytes, pushed through our own client."""
 
 import gzip
-import io
-import tarfile
 from typing import Any
 
 from moorage_images.oci.image import CONFIG, MANIFEST, Descriptor, digest_of, encoded
 from moorage_images.oci.reference import Reference
 from moorage_images.oci.registry import Registry
+from tests.archives import tar_of
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def archive(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return out.getvalue()
-
-
 def push_base(registry: Registry, target: Reference, *, text: bytes = b"base", **config: Any) -> Reference:
     """For linux/amd64, of one layer; `config` replaces parts of its config. By digest."""
-    tar = archive({"etc/base": text})
+    tar = tar_of({"etc/base": text})
     packed = gzip.compress(tar, mtime=0)
     registry.upload(target, packed, digest_of(packed))
     document = {

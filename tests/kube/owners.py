@@ -4,8 +4,6 @@ They go straight to the proxy's pod, so they need neither a forwarded port nor a
 """
 
 import html
-import io
-import tarfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ import httpx
 from moorage.origins import PREFIX
 from moorage.wire import Phase
 from moorage_spawners.launch.names import namespace_name, pod_name
+from tests.archives import tar_of
 from tests.kube.kubectl import Object
 from tests.kube.release import NAME, Release
 from tests.waiting import eventually
@@ -172,7 +171,7 @@ class Owners:
         self.admin = self._known["admin"] = Owner(release, "admin")
         if PROJECT not in {each["slug"] for each in self.admin.api("GET", "/projects")}:
             self.admin.api("POST", "/projects", json={"slug": PROJECT, "manifest": MANIFEST})
-            self.admin.api("PUT", f"/projects/{PROJECT}/files", content=archive())
+            self.admin.api("PUT", f"/projects/{PROJECT}/files", content=tar_of(FILES))
         eventually(self._is_built, within=BUILT, what=f"the environment of {PROJECT}", every=A_LOOK_S)
 
     def _is_built(self) -> bool:
@@ -206,17 +205,6 @@ class Owners:
                 if each["phase"] not in ENDED:
                     owner.stop(each["id"])
             owner.browser.close()
-
-
-def archive() -> bytes:
-    """Of the project's files."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        for path, text in FILES.items():
-            member = tarfile.TarInfo(path)
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text))
-    return content.getvalue()
 
 
 def is_gone(pod: Object | None) -> bool:

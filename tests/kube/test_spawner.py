@@ -1,7 +1,5 @@
 """A notebook starts, answers and ends as a pod on a real node, by the rights that the hub has there and no others."""
 
-import io
-import tarfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 from jupyterhub.spawner import SpawnException
 
 from moorage_spawners.kube import ProjectKubeSpawner
+from tests.archives import tar_of
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.kube.namespace import RESTRICTED, Namespace
 from tests.kube.node import Node
@@ -41,17 +40,8 @@ def restricted(node: Node) -> Iterator[Namespace]:
 async def a_hub(folder: Path, namespace: Namespace, image: str, **settings: object) -> AsyncIterator[Scene]:
     async with await as_the_hub(namespace) as api, hub(folder, FakeKubernetes(), api, ADDRESS, **settings) as scene:
         scene.service.admission = admission(namespace, image)
-        scene.service.files = files()
+        scene.service.files = tar_of({"hello.txt": HELLO})
         yield scene
-
-
-def files() -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        member = tarfile.TarInfo("hello.txt")
-        member.size = len(HELLO)
-        tar.addfile(member, io.BytesIO(HELLO))
-    return content.getvalue()
 
 
 async def test_a_notebook_starts_answers_is_found_again_and_ends(

@@ -13,6 +13,7 @@ from moorage_service.context import Context
 from moorage_service.errors import BadRequest, TooLarge
 from moorage_service.projects import archive, plain_tar, secrets
 from moorage_service.store.tables import ProjectRow, UserRow
+from tests.archives import tar_of
 from tests.service.databases import each_database
 from tests.service.world import make_world
 
@@ -26,13 +27,7 @@ def make(client: TestClient, headers: Headers, slug: str = "fish", manifest: str
 
 
 def tar(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name.replace("__", "/"))
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+    return tar_of({name.replace("__", "/"): content for name, content in files.items()})
 
 
 @each_database

@@ -1,7 +1,5 @@
 """`system:` of moorage.yaml where no admin has named a namespace for it: told at every door, before anything is kept."""
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from moorage_service.context import Context
 from moorage_service.settings import Inventory, Rates, Settings
 from moorage_service.store.tables import BuildRow, ProjectRow
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
+from tests.archives import tar_of
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.portal_bench import Visitor, sign_in, text_of
 
@@ -47,13 +46,8 @@ def send_manifest(client: TestClient, headers: Headers) -> Any:
 
 
 def send_files(client: TestClient, headers: Headers) -> Any:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        for name, text in (("moorage.yaml", WANTING), ("notes.txt", "new")):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text)
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return client.put("/api/v1/projects/fish/files", headers=headers, content=content.getvalue())
+    content = tar_of({"moorage.yaml": WANTING.encode(), "notes.txt": b"new"})
+    return client.put("/api/v1/projects/fish/files", headers=headers, content=content)
 
 
 def build(client: TestClient, headers: Headers) -> Any:
