@@ -19,7 +19,7 @@ from bootstrap.uv_tool import ensure_uv
 PR_SET_CHILD_SUBREAPER = 36
 VENV = ROOT / ".venv"
 LONGEST_FAULT_S = 4 * 3600  # one fault test, at its real duration
-FAULTS, FAULTS_ON_KUBERNETES = ROOT / "tests" / "faults", ROOT / "tests" / "kube"
+FAULTS, KUBERNETES = ROOT / "tests" / "faults", ROOT / "tests" / "kube"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = {
     "chromium": ("chromium", "fonts-dejavu-core"),
@@ -27,7 +27,6 @@ PACKAGES = {
     "nftables": ("nftables",),
     "postgresql": ("postgresql",),
 }
-KUBERNETES = "tests/kube"
 # By the groups of tests/side_by_side.py.
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadscope", "--no-loadscope-reorder", f"--ignore={KUBERNETES}"]
 CHECKS = {
@@ -56,7 +55,7 @@ def run_tests(places: Places, arguments: list[str]) -> int:
     status, summary = _pytest(arguments or SIDE_BY_SIDE)
     if on_kubernetes and not arguments and status == 0 and not failed:
         say(f"What runs without Kubernetes: passed in {time.monotonic() - begin:.0f} s. Now the tests on Kubernetes")
-        status, summary = _pytest([KUBERNETES])
+        status, summary = _pytest([str(KUBERNETES)])
     left = _end_leftovers()
     if left:
         say(f"Ended what the tests had left running: {', '.join(left)}")
@@ -116,7 +115,7 @@ def _fault_tests(wanted: list[str], on_kubernetes: bool) -> list[str]:
 def _on_kubernetes(number: str) -> list[str]:
     """ "*": those of all faults, and the loads."""
     numbers = (number,) if number != "*" else ("[0-9][0-9]", "load")
-    return sorted(str(path) for each in numbers for path in FAULTS_ON_KUBERNETES.glob(f"test_{each}_*.py"))
+    return sorted(str(path) for each in numbers for path in KUBERNETES.glob(f"test_{each}_*.py"))
 
 
 def _make_ready(places: Places) -> None:

@@ -23,17 +23,6 @@ FILES = {"hello.txt": b"hello"}
 ENDED = tuple(phase.value for phase in Phase if phase.ended)
 BUILT, STARTED, SOON = 900.0, 180.0, 60.0
 A_LOOK_S = 0.25
-PYTHON = ("/opt/moorage/control/bin/python", "-I", "-c")
-LISTED = """
-import sys
-from moorage_hub.accounts import Accounts
-from moorage_hub.login_links import LoginLinks
-from moorage_hub.main import settings_of
-settings, name = settings_of(None), sys.argv[1]
-accounts = Accounts.of(settings)
-accounts.get(name) or accounts.add(name)
-print(LoginLinks(settings.state).create(name))
-"""
 
 
 class Door(httpx.HTTPTransport):
@@ -61,16 +50,10 @@ class Owner:
         self.browser = httpx.Client(
             base_url=release.url, follow_redirects=True, timeout=60, transport=door, headers={"Origin": release.url}
         )
-        link = release.link() if name == "admin" else self._link()
+        link = f"/hub/login-once?token={release.links(name)[name]}"
         assert self.browser.get(link).status_code == 200
         self.id = str(self.api("GET", "/me")["user"]["id"])
         self.namespace = namespace_name(NAME, self.id, name)
-
-    def _link(self) -> str:
-        """As the hub makes it for the admin, of a user who is listed from now on."""
-        inside = ["exec", "-n", self.release.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--"]
-        argv = [*inside, *PYTHON, LISTED, self.name]
-        return f"/hub/login-once?token={self.release.kubectl(*argv).strip()}"
 
     def api(self, method: str, path: str, **given: Any) -> Any:
         answer = self.browser.request(method, f"{PREFIX}/api/v1{path}", **given)

@@ -26,19 +26,6 @@ SETTLED_S = 240.0
 A_LOOK_S = 0.7  # as the page that a person looks at asks
 BUILT_S = 900.0
 NO_ROOM = "No machine has enough free"
-PYTHON = ("/opt/moorage/control/bin/python", "-I", "-c")
-# As `moorage-hub user add` and `moorage-hub link` do for one.
-LISTED = """
-import json, sys
-from moorage_hub.accounts import Accounts
-from moorage_hub.login_links import LoginLinks
-from moorage_hub.main import settings_of
-settings = settings_of(None)
-accounts, links = Accounts.of(settings), LoginLinks(settings.state)
-for name in sys.argv[1:]:
-    accounts.get(name) or accounts.add(name)
-print(json.dumps({name: links.create(name) for name in sys.argv[1:]}))
-"""
 
 
 class Crowd:
@@ -56,8 +43,7 @@ class Crowd:
     def sign_in(self) -> Self:
         """Returns when everybody may start the project `starter`."""
         everybody = [self.admin, self.keeper, *self.people]
-        argv = ["exec", "-n", self.release.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", *PYTHON, LISTED]
-        links = json.loads(self.release.kubectl(*argv, *(person.name for person in everybody)))
+        links = self.release.links(*(person.name for person in everybody))
         self.together(lambda person: person.sign_in(links[person.name]), everybody)
         self.owners = {person.name: person.api("GET", "/me")["user"]["id"] for person in everybody}
         eventually(self._built, within=BUILT_S, what="the environment of the project starter", every=A_LOOK_S)

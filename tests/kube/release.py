@@ -29,6 +29,19 @@ PARTS = ("hub", "service", "proxy")
 TAG = "test"
 NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
 LITTLE = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+PYTHON = ("/opt/moorage/control/bin/python", "-I", "-c")
+# As `moorage-hub user add` and `moorage-hub link` do for one.
+LINKS = """
+import json, sys
+from moorage_hub.accounts import Accounts
+from moorage_hub.login_links import LoginLinks
+from moorage_hub.main import settings_of
+settings = settings_of(None)
+accounts, links = Accounts.of(settings), LoginLinks(settings.state)
+for name in sys.argv[1:]:
+    accounts.get(name) or accounts.add(name)
+print(json.dumps({name: links.create(name) for name in sys.argv[1:]}))
+"""
 MORE = {"requests": {"cpu": "150m", "memory": "128Mi"}}  # it starts anew while many notebooks do
 
 
@@ -120,11 +133,18 @@ class Release:
         eventually(there, within=120, what=f"{replicas} pods of {part}")
 
     def link(self) -> str:
-        """A login link, once."""
-        said = self.kubectl(
-            "exec", "-n", self.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", "moorage-hub", "link"
-        )
+        """A login link of the first user, once."""
+        said = self.in_hub("moorage-hub", "link")
         return next(word for word in said.split() if "/hub/login-once" in word)
+
+    def links(self, *names: str) -> dict[str, str]:
+        """Tokens of login links, by user; all are on the hub's built-in list from now on."""
+        made: dict[str, str] = json.loads(self.in_hub(*PYTHON, LINKS, *names))
+        return made
+
+    def in_hub(self, *argv: str) -> str:
+        """What a program says that the hub's pod runs beside the hub."""
+        return self.kubectl("exec", "-n", self.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", *argv)
 
     @contextmanager
     def forwarded(self, port: int | None = None) -> Iterator[None]:

@@ -36,8 +36,7 @@ def test_a_person_signs_in_with_the_link_that_the_notes_tell_of(person: httpx.Cl
 def test_a_second_person_listed_in_the_hubs_pod_is_served_beside_the_first(
     release: Release, person: httpx.Client
 ) -> None:
-    users = ["exec", "-n", release.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", "moorage-hub", "user"]
-    password = release.kubectl(*users, "add", "grace").split()[-1]
+    password = release.in_hub("moorage-hub", "user", "add", "grace").split()[-1]
     with release.browser() as browser:
         browser.get("/hub/login").raise_for_status()
         form = {"username": "grace", "password": password, "_xsrf": browser.cookies.get("_xsrf", path="/hub/")}
@@ -45,7 +44,7 @@ def test_a_second_person_listed_in_the_hubs_pod_is_served_beside_the_first(
         user = browser.get(ME).json()["user"]
     assert (user["name"], user["admin"], user["uid"]) == ("grace", False, None)
     assert person.get(ME).json()["user"]["name"] == "admin"
-    release.kubectl(*users, "remove", "grace")
+    release.in_hub("moorage-hub", "user", "remove", "grace")
 
 
 def test_the_page_of_health_finds_the_parts_where_they_are(person: httpx.Client) -> None:

@@ -242,7 +242,7 @@ def test_only_the_proxy_and_the_hub_reach_a_notebook(
     namespace.idle("stranger")
     assert not namespace.connects("stranger", address, 8888)
     code = f"import socket; socket.create_connection(('{address}', 8888), timeout=3).close()"
-    release.kubectl("exec", "-n", release.namespace, f"deploy/{NAME}-hub", "-c", "hub", "--", "python3", "-c", code)
+    release.in_hub("python3", "-c", code)
 
 
 def test_a_notebooks_pod_holds_no_token_of_the_cluster_and_no_rights(users: tuple[User, User], notebook: str) -> None:
