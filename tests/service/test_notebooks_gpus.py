@@ -2,6 +2,9 @@
 
 # ruff: noqa: F401, F811
 
+import re
+from dataclasses import replace
+
 from sqlalchemy import delete, select
 
 from moorage_service.ledger.backstop import hard_quota
@@ -11,6 +14,7 @@ from moorage_spawners.launch.kubernetes_settings import (
 )
 from tests.service.conftest import Headers
 from tests.service.notebook_pods_bench import CLUSTER, Desk, desk, settings
+from tests.service.portal_bench import sign_in
 
 
 def test_gpus_are_lent_by_type_as_far_as_the_cluster_has_them(desk: Desk) -> None:
@@ -31,6 +35,21 @@ def test_where_limits_go_by_type_a_gpu_without_one_is_refused(desk: Desk) -> Non
     assert refused.json()["message"] == (
         "gpu_type: which type of GPU? There are limits by type here, so choose one of h200, t4."
     )
+
+
+def test_the_start_page_offers_any_type_only_where_no_limit_goes_by_type(desk: Desk) -> None:
+    ada = sign_in(desk.client, desk.context, desk.ada, "ada")
+    kinds = re.compile(r'<select id="gpu_type".*?</select>', re.DOTALL)
+
+    def offered() -> list[str]:
+        (select_,) = kinds.findall(ada.page("/"))
+        return re.findall(r"<option[^>]*>([^<]*)", select_)
+
+    assert offered() == ["h200", "t4"]
+    with desk.context.database.begin() as session:
+        session.execute(delete(LimitRow))
+    desk.context.capacity = replace(desk.context.capacity, amounts={"cpu": 8000})
+    assert offered() == ["any", "h200", "t4"]
 
 
 def test_the_quota_of_gpus_is_what_all_types_of_a_resource_may_be_together(desk: Desk, admin: Headers) -> None:

@@ -78,11 +78,18 @@ def absent_types(capacity: Capacity, asked: Amounts) -> list[Rule]:
     ]
 
 
+def by_type_only(capacity: Capacity, bounded: Iterable[str]) -> bool:
+    """Whether a GPU must be asked for by type. `bounded`: the resources of the rules that apply.
+
+    A cluster chooses the device itself, after admission, so limits by type would bound nobody who names none.
+    """
+    return capacity.cluster and len(capacity.gpu_types) > 1 and any(each.startswith("gpu:") for each in bounded)
+
+
 def refuse_untyped(capacity: Capacity, asked: Amounts, found: Sequence[Standing]) -> None:
-    """A cluster chooses the device itself, after admission, so limits by type would bound nobody who names none. Raises BadRequest."""
+    """Raises BadRequest."""
     typed = sum(units for name, units in asked.items() if name.startswith("gpu:"))
-    several = capacity.cluster and len(capacity.gpu_types) > 1
-    if several and asked.get("gpu", 0) > typed and any(each.rule.resource.startswith("gpu:") for each in found):
+    if asked.get("gpu", 0) > typed and by_type_only(capacity, (each.rule.resource for each in found)):
         raise BadRequest(
             f"gpu_type: which type of GPU? There are limits by type here, so choose one of {listed(capacity)}.",
             field="gpu_type",

@@ -1,11 +1,13 @@
 """What a form of sizes starts from: presets, bounds and what is left, all as the server knows them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from moorage.wire import Remaining, Size
 from moorage_service.context import Context
+from moorage_service.ledger import gpus
+from moorage_service.ledger.inventory import Capacity
 from moorage_service.portal import words
 
 GIB = 1 << 30
@@ -25,10 +27,8 @@ class Preset:
     @property
     def fields(self) -> dict[str, str]:
         """What pressing it puts into the form's fields."""
-        return {
-            "cpu": words.number(self.size.cpu), "memory_gib": words.gib(self.size.memory), "gpu": str(self.size.gpu),
-            "gpu_type": self.size.gpu_type or "",
-        }  # fmt: skip
+        kind = {"gpu_type": self.size.gpu_type} if self.size.gpu_type else {}
+        return {"cpu": words.number(self.size.cpu), "memory_gib": words.gib(self.size.memory), "gpu": str(self.size.gpu), **kind}
 
 
 def default_size(context: Context) -> Size:
@@ -36,10 +36,10 @@ def default_size(context: Context) -> Size:
     return Size(cpu=given.cpu, memory=given.memory)
 
 
-def choices(remaining: Sequence[Remaining], default: Size, types: Collection[str] = ()) -> dict[str, Any]:
-    """What `parts.size_fields` and its script are given. `types`: of GPUs that may be asked for, bounded or not."""
+def choices(remaining: Sequence[Remaining], default: Size, capacity: Capacity) -> dict[str, Any]:
+    """What `parts.size_fields` and its script are given."""
     left = {item.resource: item.left for item in remaining}
-    gpu_types = sorted({*types, *(name[4:] for name in left if name.startswith("gpu:"))})
+    gpu_types = sorted({*capacity.gpu_types, *(name[4:] for name in left if name.startswith("gpu:"))})
     sizes = [("Default", default)] if default not in [size for _, size in _PRESETS] else []
     sizes += _PRESETS
     if left.get("gpu", len(gpu_types)):
@@ -48,6 +48,7 @@ def choices(remaining: Sequence[Remaining], default: Size, types: Collection[str
     return {
         "left": {name: left[name] for name in ("cpu", "memory", "gpu") if name in left},
         "gpu_types": gpu_types,
+        "any_gpu": not gpus.by_type_only(capacity, left),
         "presets": [Preset(name, size, _fits(size, left)) for name, size in sizes],
         "most_cpu": words.number(max(1.0, _half_steps(left.get("cpu", 8)))),
         "most_gib": words.number(max(1.0, _half_steps(left.get("memory", 16 * GIB) / GIB))),

@@ -36,7 +36,7 @@ def start_page(request: Request, context: Ctx, caller: PageUser, project: str | 
     return render.page(
         request, caller, "start.html", live=3, notebooks=mine, projects=known, chosen=project or _likely(context, caller, known),
         size=default, remaining=usage.remaining, advisory=context.advisory,
-        **sizing.choices(usage.remaining, default, context.capacity.gpu_types),
+        **sizing.choices(usage.remaining, default, context.capacity),
     )  # fmt: skip
 
 
