@@ -15,8 +15,9 @@ from moorage_service.context import pods_of
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.reconciler.fence import OutdatedError
+from moorage_service.recovery import owners
 from moorage_service.settings import Settings
-from moorage_service.store.tables import EnvironmentRow, UserRow, WorkloadRow
+from moorage_service.store.tables import EnvironmentRow, Table, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.labels import OWNER
@@ -305,6 +306,23 @@ def test_a_namespace_is_kept_though_its_owner_is_renamed(desk: Desk) -> None:
         json={"user": "lovelace", "admin": False, "project": "starter", "size": {"cpu": 1, "memory": GIB}},
     ).json()  # fmt: skip
     assert again["pod"]["namespace"] == first["pod"]["namespace"]
+
+
+def test_users_come_back_to_their_own_namespaces_when_the_store_was_lost(desk: Desk) -> None:
+    places = {}
+    for name in ("ada", "grace"):
+        made = desk.client.post(
+            "/api/v1/notebooks", headers=desk.spawner,
+            json={"user": name, "admin": True, "project": "starter", "size": {"cpu": 1, "memory": GIB}},
+        ).json()  # fmt: skip
+        places[name] = (made["pod"]["owner"], made["pod"]["namespace"])
+    with desk.context.database.engine.begin() as connection:
+        Table.metadata.drop_all(connection)
+        Table.metadata.create_all(connection)
+    with desk.context.database.begin() as session:
+        owners.know_again(session, desk.context.settings.state, now=desk.context.clock())
+    with desk.context.database.read() as session:
+        assert {user.hub_name: (user.id, user.namespace) for user in session.scalars(select(UserRow))} == places
 
 
 def test_an_environment_without_an_image_is_to_be_built(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Whose each home is: a card per user beside the homes, so that a lost store gives nobody an empty home in place of their own.
 
-`homes/.owners/<user id>/user.json`, 0600 below a folder of 0700. A home is made for a user's first workload, and its card with it.
+`homes/.owners/<user id>/user.json`, 0600 below a folder of 0700. A home is made for a user's first workload, and its card with it. On
+Kubernetes the home is a volume in the user's namespace, whose name the card has.
 """
 
 import logging
@@ -26,7 +27,7 @@ def _cards(state: Path) -> Cards:
 
 def keep(state: Path, user: UserRow) -> None:
     """Writes the card of a user who has a home. A disk that does not take it hinders nobody: the next start writes it again."""
-    if not (state / "homes" / user.id).exists():
+    if user.namespace is None and not (state / "homes" / user.id).exists():
         return
     try:
         _cards(state).keep(user.id, NAME, to_json(user))
@@ -37,7 +38,7 @@ def keep(state: Path, user: UserRow) -> None:
 def know_again(session: Session, state: Path, *, now: datetime) -> None:
     """Users who have a home and are not in the store, in the caller's write transaction.
 
-    A name or a uid that is another's now stays theirs, and the home is left to an admin.
+    A name, a uid or a namespace that is another's now stays theirs, and the home is left to an admin.
     """
     holder = _cards(state)
     for user_id in holder.workload_ids():
@@ -46,12 +47,14 @@ def know_again(session: Session, state: Path, *, now: datetime) -> None:
             continue
         try:
             user = UserRow(**to_values(UserRow, card))
-            taken = select(UserRow.id).where(or_(UserRow.hub_name == user.hub_name, UserRow.uid == user.uid))
+            own = {UserRow.hub_name: user.hub_name, UserRow.uid: user.uid, UserRow.namespace: user.namespace}
+            same = or_(*(column == value for column, value in own.items() if value is not None))
+            taken = select(UserRow.id).where(same)
         except (TypeError, ValueError) as error:
             log.error("whose the home %s is can't be read: %s", user_id, error)
             continue
         if session.scalar(taken.limit(1)) is not None:
-            log.error("the home %s is %s's, but that name or uid has been given to another", user_id, user.hub_name)
+            log.error("the home %s is %s's, but that name, uid or namespace has been given to another", user_id, user.hub_name)
             continue
         session.add(user)
         session.flush()

@@ -15,6 +15,7 @@ from moorage_service.identity.vault import Vault
 from moorage_service.ledger.backstop import hard_quota
 from moorage_service.notebooks.platforms.arrangement import Admitted, Arrangement
 from moorage_service.projects import secrets
+from moorage_service.recovery import owners
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import EnvironmentRow, UserRow
 from moorage_spawners.launch.api_objects import Unanswered
@@ -43,6 +44,7 @@ class KubernetesPlatform:
     settings: KubernetesSettings
     pods: PodProcesses
     vault: Vault
+    state: Path  # the service's own folder
 
     def arrange(self, session: Session, admitted: Admitted) -> Arrangement:
         workload, user, project = admitted.workload, admitted.user, admitted.project
@@ -116,6 +118,7 @@ class KubernetesPlatform:
             raise Unavailable(
                 f"The cluster does not answer, so nothing was started. {error} Try again in a minute."
             ) from error
+        owners.keep(self.state, user)
 
     def _home(self, space: UserNamespace) -> Object:
         homes = self.settings.homes
