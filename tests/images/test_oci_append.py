@@ -1,7 +1,6 @@
 """An environment's layers go onto a base in the registry, and onto the next one, and no byte of the base is sent again."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -11,31 +10,18 @@ import pytest
 from moorage_images.errors import BlobLostError, RefusedError
 from moorage_images.oci import push
 from moorage_images.oci.append import BASE, ENVIRONMENT, PART, Changes, Image, append, own, reappend
-from moorage_images.oci.connection import Connection
 from moorage_images.oci.image import DOCKER_MANIFEST, digest_of, encoded
 from moorage_images.oci.layers import PREFIX, write_layers
 from moorage_images.oci.reference import Reference
 from moorage_images.oci.registry import Registry
 from moorage_images.oci.split import MIB
 from tests.images.base_images import push_base
-from tests.images.registries import RunningRegistry, running
+from tests.images.registries import RunningRegistry
 from tests.images.trees import PYTHON, install, small_tree
 from tests.ports import free_port
 from tests.waiting import eventually
 
 CHANGES = Changes(environment="0123abcd", prefix=PREFIX, labels={"moorage.project": "pr-1"})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with running(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-def registry(server: RunningRegistry) -> Iterator[Registry]:
-    with Connection({}, plain_http=[server.host], wait_s=0.01) as connection:
-        yield Registry(connection)
 
 
 @pytest.fixture

@@ -1,19 +1,15 @@
 """Of a repository's images those go that nobody refers to, and did not in the round before."""
 
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage_images.oci.collect import Listed, collect, decide, listing
-from moorage_images.oci.connection import Connection
 from moorage_images.oci.image import digest_of
 from moorage_images.oci.reference import Reference
 from moorage_images.oci.registry import Registry
 from tests.images.base_images import push_base
-from tests.images.registries import running
+from tests.images.registries import RunningRegistry
 
 HERE = Reference("r.test", "environments")
 DIGESTS = [digest_of(bytes([number])) for number in range(6)]
@@ -44,14 +40,8 @@ def test_references_to_another_repository_keep_nothing() -> None:
     assert decided.lost == ()
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[tuple[Registry, str]]:
-    with running(tmp_path / "registry") as server, Connection({}, plain_http=[server.host], wait_s=0.01) as connection:
-        yield Registry(connection), server.host
-
-
-def test_rounds_take_away_what_is_unused_and_nothing_else(registry: tuple[Registry, str]) -> None:
-    client, host = registry
+def test_rounds_take_away_what_is_unused_and_nothing_else(registry: Registry, server: RunningRegistry) -> None:
+    client, host = registry, server.host
     where = Reference(host, "environments")
     used, old, other = (
         push_base(client, Reference(host, where.repository, tag), text=tag.encode()) for tag in ("used", "old", "other")

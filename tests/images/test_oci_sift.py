@@ -3,7 +3,7 @@
 import io
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,12 @@ import zstandard
 from moorage_images.errors import RefusedError, UnsafeTreeError
 from moorage_images.oci import push_system
 from moorage_images.oci.append import BASE, SYSTEM, Changes, append, own, reappend
-from moorage_images.oci.connection import Connection
 from moorage_images.oci.layers import PREFIX, write_layers
 from moorage_images.oci.reference import Reference
 from moorage_images.oci.registry import Registry
 from moorage_images.oci.sift import SiftBounds, sift
 from tests.images.base_images import push_base
-from tests.images.registries import RunningRegistry, running
+from tests.images.registries import RunningRegistry
 from tests.images.trees import PYTHON, small_tree
 
 
@@ -100,18 +99,6 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, damage: Callable[[bytes], 
     source.write_bytes(damage(source.read_bytes()))
     with pytest.raises(UnsafeTreeError):
         sift(source, tmp_path / "layer")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with running(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-def registry(server: RunningRegistry) -> Iterator[Registry]:
-    with Connection({}, plain_http=[server.host], wait_s=0.01) as connection:
-        yield Registry(connection)
 
 
 def push(server: RunningRegistry, base: Reference, layer: Path, tag: str = "one") -> str:
