@@ -114,7 +114,7 @@ class HubSettings(BaseSettings):
     )
     users: list[str] = Field(
         default_factory=list,
-        description="Further users of the built-in list; each gets a password of their own. Needs root.",
+        description="Further users of the built-in list; each gets a password of their own. Needs root; not in a cluster.",
     )
     notebook_cpu: float = Field(1.0, gt=0, description="Cores of a notebook that asks for none.")
     notebook_memory: str = Field("2GiB", description="Memory of a notebook that asks for none, such as 2GiB.")
@@ -236,6 +236,11 @@ class HubSettings(BaseSettings):
             raise ValueError(
                 f"{where} lets other machines in, but the authenticator {self.authenticator!r} is no real one; set "
                 "`authenticator` (for example generic-oauth) and `authenticator_settings`, or let it be 127.0.0.1"
+            )
+        if self.users and self.platform == "kubernetes":
+            raise ValueError(
+                f"users {self.users}: in a cluster nobody reads the passwords that they would get. Leave it empty, and list each by "
+                f"`kubectl exec deploy/<release>-hub -c hub -- moorage-hub user add {self.users[0]}`"
             )
         if self.users and self.authenticator == BUILT_IN and not self.keeps_apart:
             raise ValueError(one_user_only(self.users[0]))

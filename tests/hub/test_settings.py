@@ -222,8 +222,14 @@ def test_in_a_cluster_a_public_address_needs_a_real_authenticator(state: Path) -
     write(state, **CLUSTER, public_url="https://moorage.example.org")
     with pytest.raises(BadSettings, match=r"public_url 'https://moorage.example.org' lets other machines in"):
         load(state)
+    write(state, **CLUSTER, public_url="http://localhost:8000")
+    assert load(state).authenticator == "password"
+
+
+def test_in_a_cluster_users_are_listed_in_the_hubs_pod(state: Path) -> None:
     write(state, **CLUSTER, public_url="http://localhost:8000", users=["bob"])
-    assert load(state).users == ["bob"]
+    with pytest.raises(BadSettings, match=r"users \['bob'\]: .*moorage-hub user add bob"):
+        load(state)
 
 
 def test_the_hub_is_configured_to_the_letter(state: Path) -> None:

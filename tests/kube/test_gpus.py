@@ -124,7 +124,7 @@ def bound(person: Person, project: str) -> Object | None:
 def test_the_start_page_offers_both_types(person: Person) -> None:
     page = person.browser.get(f"{PREFIX}/").text
     choice = page.partition('name="gpu_type"')[2].partition("</select>")[0]
-    assert re.findall(r"<option[^>]*>([^<]+)", choice) == ["any", "a100", "h200"]
+    assert re.findall(r"<option[^>]*>([^<]+)", choice) == ["a100", "h200"]  # of any type none is lent: limits go by type
 
 
 def test_a_notebook_with_a_gpu_runs_at_a_node_of_its_type(person: Person) -> None:
