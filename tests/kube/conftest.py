@@ -5,6 +5,7 @@ They are skipped, by name, where a machine can't have a node; with MOORAGE_KUBE=
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,14 @@ from tests.kube.release import Release, new_release
 
 WANTED = os.environ.get("MOORAGE_KUBE", "")
 
+FIRST = Path(__file__).with_name("test_node.py")
+
 collect_ignore_glob = [] if WANTED else ["test_*.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The node's own tests first: they take it down, and with it whatever is installed there."""
+    items.sort(key=lambda item: item.path != FIRST)
 
 
 def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:

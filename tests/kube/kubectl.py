@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ class Kubectl:
         if done.returncode != 0:
             raise KubectlRefused(argv, done.stderr.strip() or done.stdout.strip())
         return done.stdout
+
+    @contextmanager
+    def running(self, *argv: str) -> Iterator[None]:
+        """While it goes on, as one does that leads somewhere or follows a log."""
+        null = subprocess.DEVNULL
+        with subprocess.Popen([*self._command, *argv], stdin=null, stdout=null, stderr=null) as process:
+            try:
+                yield
+            finally:
+                process.terminate()
 
     def apply(self, *manifests: Object) -> None:
         """Makes or changes all of them. Raises KubectlRefused with the first refusal."""

@@ -69,11 +69,10 @@ class Led:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return next(sample.value for sample in samples if (sample.name, sample.labels) == (name, labels))
 
-    def delete_pod(self, person: Person) -> str:
-        """By hand, as whoever may do so in the cluster. The namespace in which it was."""
+    def delete_pod(self, person: Person) -> None:
+        """By hand, as whoever may do so in the cluster."""
         pod = self.crowd.pod(person)["metadata"]
         self.release.kubectl("delete", "pod", pod["name"], "-n", pod["namespace"], "--wait=false")
-        return str(pod["namespace"])
 
     def sees_the_end_of(self, person: Person) -> bool:
         """Both do."""

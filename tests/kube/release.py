@@ -1,12 +1,9 @@
-"""The chart, installed on the node as an admin installs it, with images of this checkout, and reached by a forwarded port."""
+"""The chart, installed on the node as an admin installs it, with images of this checkout, and reached by a port of this machine."""
 
 import json
 import os
-import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,12 @@ from tests.kube.commands import run
 from tests.kube.images import AUTHORITIES, authorities
 from tests.kube.namespace import RESTRICTED
 from tests.kube.node import Node
-from tests.kube.place import ADDRESS, MARK
+from tests.kube.place import ADDRESS
+from tests.kube.relay import Relay
 from tests.waiting import eventually
 
 CHART = Path(__file__).parents[2] / "helm" / "moorage"
 NAME = "moorage"
-NULL = subprocess.DEVNULL
 PARTS = ("hub", "service", "proxy")
 TAG = "test"
 NAMES = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]  # their server is no pod here
@@ -50,7 +47,7 @@ class Release:
 
     name = NAME
     namespace = "moorage-release"
-    public = f"svc/{NAME}-proxy-public"
+    public = f"{NAME}-proxy-public"
 
     def __init__(self, node: Node, port: int, values: Mapping[str, Any] | None = None) -> None:
         """`port`: of this machine, at which a browser finds it while `forwarded`."""
@@ -59,7 +56,6 @@ class Release:
         self.url = f"http://localhost:{port}"
         self._port = port
         self._values = dict(values or {})
-        self._ways: dict[int, subprocess.Popen[bytes]] = {}
 
     def install(self) -> None:
         """All parts are up when it returns."""
@@ -118,9 +114,7 @@ class Release:
             lambda: self.pod(part) and self.pod(part)["metadata"]["name"] != name, within=120, what=f"another {part}"
         )
         if part == "proxy":
-            for port, way in list(self._ways.items()):  # each leads to the pod that was
-                way.terminate()
-                eventually(partial(self._answers, port), within=60, what="an answer of the new proxy")
+            eventually(lambda: self._answers(self._port), within=60, what="an answer of the new proxy")
 
     def scale(self, part: str, replicas: int) -> None:
         """So many of its pods are ready when it returns, none of those that were too many is left."""
@@ -148,29 +142,13 @@ class Release:
 
     @contextmanager
     def forwarded(self, port: int | None = None) -> Iterator[None]:
-        """While a port, the browser's as a rule, leads to the proxy's pod, or the one in its place; on the loopback address only."""
+        """While a port, the browser's as a rule, leads to the proxy, or the one in its place; on the loopback address only."""
+        service = self.kubectl.get("service", self.public, self.namespace)
+        assert service is not None
         port = port or self._port
-        command = [*self.node.programs.kubernetes("kubectl"), f"--kubeconfig={self.node.kubeconfig}", "port-forward"]
-        argv = [*command, "-n", self.namespace, self.public, f"{port}:80"]
-        env = {**os.environ, MARK: str(self.node.place.work)}  # by which `down` finds it, whoever was killed
-        stopping = threading.Event()
-
-        def lead() -> None:
-            """One way leads to one pod: when that is gone, another is made."""
-            while not stopping.is_set():
-                self._ways[port] = subprocess.Popen(argv, env=env, stdin=NULL, stdout=NULL, stderr=NULL)
-                self._ways[port].wait()
-                stopping.wait(0.2)
-
-        thread = threading.Thread(target=lead, name="port-forward", daemon=True)
-        thread.start()
-        try:
-            eventually(lambda: self._answers(port), within=60, what="an answer through the forwarded port")
+        with Relay(port, (service["spec"]["clusterIP"], 80)):
+            eventually(lambda: self._answers(port), within=60, what="an answer through the port")
             yield
-        finally:
-            stopping.set()
-            self._ways.pop(port).terminate()
-            thread.join()
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:

@@ -46,7 +46,7 @@ def test_a_pod_that_calls_directly_chooses_no_address(release: Release) -> None:
     assert directly == [403] * ALLOWED + [429]
     # The proxy tells the same address of it, and is believed: by the proxy's own it would be the first.
     assert guess(release, f"{NAME}-proxy-public.{inside}:80", 1) == [429]
-    port = free_port()  # a way of its own: another test may have killed the proxy to which the usual one led
+    port = free_port()
     host = {"Host": urlsplit(release.url).netloc}
     with (
         release.forwarded(port),

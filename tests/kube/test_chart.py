@@ -1,5 +1,6 @@
 """The chart on a real node: it comes up, a person signs in, parts may die, upgrades keep what must be kept."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from moorage.origins import PREFIX
+from moorage_spawners.readiness import free_port
 from tests.kube.kubectl import KubectlRefused
 from tests.kube.namespace import Namespace
 from tests.kube.release import NAME, PARTS, Release
@@ -31,6 +33,23 @@ def test_a_person_signs_in_with_the_link_that_the_notes_tell_of(person: httpx.Cl
     assert (page.status_code, "Start a notebook" in page.text) == (200, True)
     user = person.get(ME).json()["user"]
     assert (user["name"], user["admin"]) == ("admin", True)
+
+
+def test_the_way_in_that_the_notes_tell_of_leads_to_it(release: Release) -> None:
+    said = next(line for line in release.helm("get", "notes", NAME).splitlines() if "port-forward" in line)
+    own, _, inside = said.split()[-1].partition(":")
+    assert own == release.url.rpartition(":")[2]
+    port = free_port()  # at the one of the notes a browser is led already
+    argv = [*said.split()[1:-1], f"{port}:{inside}"]
+    with release.kubectl.running(*argv), release.browser() as browser:
+        host = {"Host": f"localhost:{own}"}
+
+        def answers() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return browser.get(f"http://127.0.0.1:{port}/hub/health", headers=host).is_success
+            return False
+
+        eventually(answers, what="an answer")
 
 
 def test_a_second_person_listed_in_the_hubs_pod_is_served_beside_the_first(

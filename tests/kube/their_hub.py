@@ -76,7 +76,7 @@ class Joined(Release):
 
     name = "beside"
     namespace = "their-hub"
-    public = "svc/proxy-public"
+    public = "proxy-public"
     VALUES = {
         "existingHub": {"enabled": True, "hubLabels": {"release": "theirs"}, "proxyLabels": {"release": "theirs"}},
         "service": {"settings": {"seed_starter": False}},
