@@ -247,6 +247,7 @@ def test_the_hub_is_configured_to_the_letter(state: Path) -> None:
     several = os.geteuid() == 0
     prefixes = ["localhost/services/moorage/", "content.localhost/"] if several else ["/services/moorage/"]
     assert c.Proxy.extra_routes == dict.fromkeys(prefixes, settings.service_connect_url)
+    assert c.ProjectSpawner.server_token_scopes == ["users:activity!user", "access:servers!server"]
     assert c.JupyterHub.load_roles == [
         {
             "name": "moorage-service",

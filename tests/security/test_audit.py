@@ -12,7 +12,7 @@ from moorage_service.context import Context
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import AuditRow, BuildRow, JobRow, MemberRow, ProjectRow, RunRow, UserRow
 from tests.fakes.clock import FakeClock
-from tests.fakes.hub import FakeHub
+from tests.fakes.hub import ACCESS, FakeHub
 from tests.security.test_disabled_users import cookies_of
 from tests.service import test_routes
 from tests.service.conftest import Headers
@@ -197,6 +197,9 @@ def test_limits_uses_and_users_are_for_admins_alone(
     worlds: dict[str, World] = {name: make_world(context, name, f"{name}s") for name in ("root", "bob")}
     others: list[Headers] = [people["bob"], cookies_of(client, hub, context, "bob")]
     others += [{"Authorization": f"Bearer {token}"} for world in worlds.values() for token in world.tokens.values()]
+    # As a hub gives its servers whose configuration is not ours: with the right to be at the portal.
+    of_a_server = hub.add_token("root", scopes=(ACCESS, "access:servers!server=root/starter"))
+    others.append({"Authorization": f"Bearer {of_a_server}"})
     before = rows(context)
     asked = 0
     for route in routes:

@@ -8,8 +8,8 @@ SERVICE = "moorage"
 OF_EVERY_USER = {f"access:services!service={SERVICE}"}
 # The portal starts and stops the user's own servers with the user's own token.
 OF_THE_PORTAL = ["start:servers!user", "delete:servers!user", "read:servers!user"]
-# A notebook's hub token reaches its own server and the portal. It starts nothing: for the service it has another token.
-OF_A_NOTEBOOK = ["users:activity!user", "access:servers!server", f"access:services!service={SERVICE}"]
+# A notebook's hub token reaches its own server and nothing else: for the service it has another token, which is never an admin's.
+OF_A_NOTEBOOK = ["users:activity!user", "access:servers!server"]
 ROLES: list[dict[str, Any]] = [
     {
         "name": "moorage-service",
