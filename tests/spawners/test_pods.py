@@ -92,6 +92,28 @@ def test_a_gpu_is_asked_of_the_nodes_that_have_its_type() -> None:
     with pytest.raises(ManifestError, match=r"no GPU type 'h100' here; those there are: a100\."):
         manifest(replace(SPEC, size=Size(cpu=4, memory=8 << 30, gpu=2, gpu_type="h100")), settings)
 
+TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+SLOW = {"key": "slow", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def test_a_gpu_of_any_type_is_let_in_wherever_there_is_one() -> None:
+    untyped = replace(SPEC, size=Size(cpu=4, memory=8 << 30, gpu=1))
+    one = replace(
+        SETTINGS, gpu_node_labels={"mi300": {"gpu": "mi300"}}, gpu_resources={"mi300": "amd.com/gpu"}, gpu_tolerations={"mi300": (TAINT,)},
+    )  # fmt: skip
+    spec = manifest(untyped, one)["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert (spec["nodeSelector"], spec["tolerations"]) == ({"gpu": "mi300"}, [TAINT])
+    several = replace(
+        SETTINGS, gpu_node_labels={"a100": {"gpu": "a100"}, "t4": {"gpu": "t4"}}, gpu_tolerations={"a100": (TAINT,), "t4": (TAINT, SLOW)},
+    )  # fmt: skip
+    spec = manifest(untyped, several)["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert (spec.get("nodeSelector", {}), spec["tolerations"]) == ({}, [TAINT, SLOW])
+    mixed = replace(several, gpu_resources={"a100": "nvidia.com/gpu", "t4": "nvidia.com/mig-1g.10gb"})
+    with pytest.raises(ManifestError, match="choose a type; those there are: a100, t4"):
+        manifest(untyped, mixed)
+
 
 def test_cores_are_a_cap_only_where_the_settings_say_so() -> None:
     assert "cpu" not in container()["resources"]["limits"]

@@ -75,7 +75,10 @@ def image(reference: str) -> str:
 
 
 def resources(size: Size, settings: PodSettings) -> dict[str, Any]:
-    """Memory and GPUs are held to what was admitted, cores as the settings say. Raises ManifestError for amounts that are none."""
+    """Memory and GPUs are held to what was admitted, cores as the settings say.
+
+    Raises ManifestError for amounts that are none, and for GPUs of any type where types are different resources.
+    """
     if not (
         math.isfinite(size.cpu) and 0 < size.cpu * 1000 <= MOST and 0 < size.memory <= MOST and 0 <= size.gpu <= MOST
     ):
@@ -86,7 +89,11 @@ def resources(size: Size, settings: PodSettings) -> dict[str, Any]:
     if settings.cpu_limit == "equal":
         limits["cpu"] = cpu
     if size.gpu:
-        resource = settings.gpu_resources.get(size.gpu_type or "", settings.gpu_resource)
+        types = _gpu_types(size, settings)
+        different = {settings.gpu_resources.get(each, settings.gpu_resource) for each in types} or {settings.gpu_resource}
+        if len(different) > 1:
+            raise ManifestError(f"GPUs are of different kinds here, so choose a type; those there are: {', '.join(types)}.")
+        resource = different.pop()
         requests[resource] = limits[resource] = str(size.gpu)
     return {"requests": requests, "limits": limits}
 
@@ -94,19 +101,31 @@ def resources(size: Size, settings: PodSettings) -> dict[str, Any]:
 def node_selector(size: Size, settings: PodSettings) -> dict[str, str]:
     """Which nodes may run a pod of this size. Raises ManifestError for a GPU type that the installation does not know."""
     labels = dict(settings.node_labels)
-    if size.gpu and size.gpu_type is not None:
-        found = settings.gpu_node_labels.get(size.gpu_type)
+    types = _gpu_types(size, settings)
+    if len(types) == 1:
+        found = settings.gpu_node_labels.get(types[0])
         if not found:
             known = ", ".join(sorted(settings.gpu_node_labels)) or "none"
-            raise ManifestError(f"There is no GPU type {size.gpu_type!r:.80} here; those there are: {known}.")
+            raise ManifestError(f"There is no GPU type {types[0]!r:.80} here; those there are: {known}.")
         labels.update(found)
     return labels
 
 
 def tolerations(size: Size, settings: PodSettings) -> list[dict[str, str]]:
-    """The taints that a pod of this size bears."""
-    typed = settings.gpu_tolerations.get(size.gpu_type or "", ()) if size.gpu else ()
-    return [dict(each) for each in (*settings.tolerations, *typed)]
+    """The taints that a pod of this size bears; with GPUs of any type those of every type."""
+    typed = [each for kind in _gpu_types(size, settings) for each in settings.gpu_tolerations.get(kind, ())]
+    found: list[dict[str, str]] = []
+    for each in map(dict, (*settings.tolerations, *typed)):
+        if each not in found:
+            found.append(each)
+    return found
+
+
+def _gpu_types(size: Size, settings: PodSettings) -> list[str]:
+    """Those of which the GPUs of this size may be: the one that was asked for, or all there are."""
+    if not size.gpu:
+        return []
+    return sorted(settings.gpu_node_labels) if size.gpu_type is None else [size.gpu_type]
 
 
 def environment(plain: Mapping[str, str], secret_name: str | None, secret: Mapping[str, str]) -> list[dict[str, Any]]:
