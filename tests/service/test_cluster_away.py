@@ -4,6 +4,7 @@ import pytest
 
 from moorage.wire import Phase
 from moorage_service.notebooks import reconcile
+from moorage_service.recovery import settle
 from moorage_service.settings import Settings
 from moorage_service.store.tables import WorkloadRow
 from moorage_spawners.launch.api_objects import Unanswered
@@ -76,3 +77,16 @@ def test_one_that_nobody_can_look_for_hinders_no_other(desk: Desk, bob: Headers)
     assert list(reconcile.survey(desk.context, [unseen, seen])) == [unseen]
     with pytest.raises(Unanswered):
         reconcile.step(desk.context, unseen)
+
+
+def test_a_service_whose_store_is_a_copy_starts_though_nobody_says_what_runs(desk: Desk) -> None:
+    """What lives by the copy lives on; its own next step says what became of it."""
+    workload = running(desk)
+    desk.thread.wait(desk.kubernetes.leave())
+    eventually(lambda: is_too_old(desk, workload), what="a picture that is too old")
+    mark = settle.mark_of(desk.context.settings.state)
+    settle.Restored(desk.context.clock(), desk.context.clock()).write(mark)
+    settle.settle(desk.context)
+    assert not mark.exists()
+    with desk.context.database.read() as session:
+        assert session.get_one(WorkloadRow, workload).ended_at is None

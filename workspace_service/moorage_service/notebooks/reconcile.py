@@ -198,9 +198,9 @@ def _ended(context: Context, workload_id: str, observed: list[Observation]) -> N
         hub_name = session.get_one(UserRow, workload.owner_id).hub_name
         slug = session.get_one(ProjectRow, workload.project_id).slug
     reach("notebook.ended")
-    context.forget(workload_id)
-    if unheard:
+    if unheard:  # first: a cluster may be slow or refuse to forget, and whoever starts again meanwhile must not be stopped for this one
         _tell_hub(context, hub_name, slug)
+    context.forget(workload_id)
 
 
 def _log_tail(context: Context, observed: list[Observation]) -> str:

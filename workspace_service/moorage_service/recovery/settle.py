@@ -25,10 +25,11 @@ from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, ClusterRow, JobRow, QuarantineRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch import Observation
-from moorage_spawners.launch.errors import StaleViewError
+from moorage_spawners.launch.errors import LaunchError, Unanswered
 from moorage_spawners.shim import files
 
 ACTOR = "moorage"  # in the audit: nobody asked for it
+UNKNOWN = (LaunchError, Unanswered)  # a cluster does not say, or refuses: one workload is looked at later, and hinders no other
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def settle(context: Context) -> None:
     if restored is not None:
         mark.unlink()
     for workload_id in _live(context):  # those of an earlier version, and what changed while nobody kept the cards
-        with suppress(StaleViewError):  # of this one nobody knows just now
+        with suppress(*UNKNOWN):
             if context.processes.observe(workload_id):
                 cards.keep(context, workload_id)
 
@@ -89,16 +90,15 @@ def settle_unknown(context: Context, ids: Iterable[str]) -> None:
     for workload_id in unknown(context, ids):
         try:
             observed = context.processes.observe(workload_id)
-        except StaleViewError as error:
+            match context.settings.unknown_workloads:
+                case "adopt":
+                    _adopt(context, workload_id, observed)
+                case "end":
+                    _end(context, workload_id, observed)
+                case "leave":
+                    _say(context, workload_id, "workload.left", _left_alone(observed))
+        except UNKNOWN as error:
             log.warning("%s is looked at later: %s", workload_id, error)
-            continue
-        match context.settings.unknown_workloads:
-            case "adopt":
-                _adopt(context, workload_id, observed)
-            case "end":
-                _end(context, workload_id, observed)
-            case "leave":
-                _say(context, workload_id, "workload.left", _left_alone(observed))
 
 
 def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> None:
@@ -196,7 +196,11 @@ def _catch_up(context: Context, restored: Restored) -> None:
     """What the copy says to be alive is compared with what is: it went on, or ended, after the copy was made."""
     when = restored.made_at.strftime("%Y-%m-%d %H:%M UTC")
     for workload_id in _live(context):
-        observed = context.processes.observe(workload_id)
+        try:
+            observed = context.processes.observe(workload_id)
+        except UNKNOWN as error:  # it goes on being live, and its own next step says what became of it
+            log.warning("%s is looked at later: %s", workload_id, error)
+            continue
         if observed:
             _go_on(context, workload_id, observed)
         else:
