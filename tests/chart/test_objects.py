@@ -210,5 +210,7 @@ def test_nodes_of_users_pull_what_users_start(chart: Chart) -> None:
             "moorage/notebook:0.2.0",
             f"registry.example.org/vision@sha256:{'0' * 64}",
         }
+        void = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+        assert all(void in each["env"] for each in spec["initContainers"]), "images made for GPUs would be shown all"
         assert spec["nodeSelector"] == {"pool": "users"}
         assert {each["key"] for each in spec["tolerations"]} == {"users", "nvidia.com/gpu"}, "also nodes with GPUs"

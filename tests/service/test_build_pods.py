@@ -123,6 +123,13 @@ def test_packages_own_scripts_run_without_credentials_and_what_pushes_does_not_r
     assert argv[argv.index("--packages") + 1 :][:2] == ["libgomp1", "sl"]
 
 
+def test_none_of_them_is_shown_the_gpus_of_its_machine(pods: dict[str, dict[str, Any]]) -> None:
+    """An image that says it wants all of them would get them, unasked, where the runtime hands them out by that variable."""
+    for pod in pods.values():
+        for each in containers(pod).values():
+            assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"]
+
+
 def test_they_are_none_of_a_workloads_pods(pods: dict[str, dict[str, Any]]) -> None:
     """Whoever looks after workloads must not take them for one."""
     for pod in pods.values():

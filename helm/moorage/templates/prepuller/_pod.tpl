@@ -34,6 +34,8 @@ spec:
       image: {{ include "moorage.image" (list $root $image) | quote }}
       imagePullPolicy: IfNotPresent
       command: [sh, -c, "exit 0"]
+      env:
+        - {name: NVIDIA_VISIBLE_DEVICES, value: void} # else an image made for GPUs would be shown all of its machine
       resources:
         {{- toYaml $root.Values.prePuller.resources | nindent 8 }}
       {{- include "moorage.containerSecurityContext" $root | nindent 6 }}

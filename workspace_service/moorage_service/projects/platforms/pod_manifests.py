@@ -142,6 +142,7 @@ class BuildPod:
     ) -> dict[str, Any]:
         authorities = {"SSL_CERT_FILE": _AUTHORITIES} if self.settings.builds.ca_certificates else {}
         variables = {"HOME": "/tmp", "LANG": "C.UTF-8", **authorities, **more}  # noqa: S108
+        variables["NVIDIA_VISIBLE_DEVICES"] = "void"  # else an image made for GPUs would be shown all of its machine
         return {
             "name": name,
             "image": image,
