@@ -191,6 +191,30 @@ def test_the_proxys_api_answers_the_hub_alone(chart: Chart) -> None:
         assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "hub"
 
 
+@pytest.mark.parametrize(
+    ("values", "own", "not_users"),
+    [
+        ({}, {"moorage.dev/managed-by": "moorage-system.moorage"}, ["moorage-builds"]),
+        (
+            {"builds": {"system": {"namespace": "packages"}}, "userNamespaces": {"prefix": "lab"}},
+            {"moorage.dev/managed-by": "moorage-system.moorage"},
+            ["lab-builds", "packages"],
+        ),
+    ],
+)
+def test_where_packages_code_runs_nobody_is_let_in_as_a_users_pod(
+    chart: Chart, values: dict[str, Any], own: dict[str, str], not_users: list[str]
+) -> None:
+    """The namespaces of builds carry the label of users', by which the service may touch them."""
+    rendered = chart.render(values)
+    for part in ("hub", "service"):
+        (rule,) = rendered.one("NetworkPolicy", f"moorage-{part}")["spec"]["ingress"]
+        (users,) = [each["namespaceSelector"] for each in rule["from"] if "namespaceSelector" in each]
+        assert users["matchLabels"] == own
+        (but,) = users["matchExpressions"]
+        assert but == {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": not_users}
+
+
 def test_core_comes_before_users(chart: Chart) -> None:
     rendered = chart.render()
     core, users = (rendered.one("PriorityClass", f"moorage-{name}")["value"] for name in ("core", "users"))

@@ -225,7 +225,7 @@ def test_the_place_for_builds_reaches_index_and_registry_and_nothing_of_moorage(
     policies = {
         each["metadata"]["name"]: each for each in cluster.kubernetes.made.values() if each["kind"] == "NetworkPolicy"
     }
-    assert set(policies) == {"deny-all", "allow-names", "allow-world", "allow-registry"}
+    assert set(policies) == {"deny-all", "allow-names", "allow-world", "allow-registry", "allow-more"}
     (rule,) = policies["allow-registry"]["spec"]["egress"]
     host, _, port = base.host.partition(":")
     assert rule == {"to": [{"ipBlock": {"cidr": f"{host}/32"}}], "ports": [{"protocol": "TCP", "port": int(port)}]}

@@ -99,7 +99,7 @@ def test_the_admins_namespace_is_walled_and_nothing_of_it_is_the_services_to_mak
         if each["metadata"].get("namespace", each["metadata"]["name"]) == HERE
     ]
     policies = {name for kind, name in there if kind == "NetworkPolicy"}
-    assert policies == {"deny-all", "allow-names", "allow-world", "allow-registry"}
+    assert policies == {"deny-all", "allow-names", "allow-world", "allow-registry", "allow-more"}
     assert {kind for kind, _ in there} == {"NetworkPolicy", "ResourceQuota"}
     places = {
         event["object"]["spec"]["initContainers"][0]["name"]: event["object"]["metadata"]["namespace"]

@@ -18,7 +18,7 @@ from moorage_images.oci.reference import Reference
 from moorage_spawners.launch import namespaces
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 from moorage_spawners.launch.labels import KIND, MANAGED_BY, MANAGER
-from moorage_spawners.launch.namespaces import PULL_TYPE, UserNamespace
+from moorage_spawners.launch.namespaces import PRIVATE_RANGES, PULL_TYPE, UserNamespace
 
 OWNER = "builds"
 PULL, PUSH = "moorage-pull", "moorage-push"  # Secrets with a registry's credentials
@@ -50,13 +50,15 @@ def objects(settings: KubernetesSettings, place: str, registries: Collection[Ref
         "services": "0",
         "persistentvolumeclaims": "0",
     }
-    release = replace(settings.release_settings(), world=True)
+    # What an admin opens for users' pods is not opened for packages' code.
+    denied = tuple(dict.fromkeys((*settings.network_policy.blocked_addresses, *PRIVATE_RANGES)))
+    release = replace(settings.release_settings(), world=True, egress=(), denied_ranges=denied)
     contents = namespaces.objects(UserNamespace(name=place, owner=OWNER, quota=amounts), release)
     made = [each for each in contents if _wanted(each, settings)]
     if settings.network_policy.enabled:
         made.append(_egress("allow-registry", place, _ways(registries)))
-        if builds.egress:
-            made.append(_egress("allow-more", place, builds.egress))
+        # With no rules, too: what was opened before is to be closed again, where the service may remove no policy.
+        made.append(_egress("allow-more", place, builds.egress))
     # Rights first: all that follows is made by them.
     first = {"Namespace": 0, "RoleBinding": 1}
     return sorted(made, key=lambda each: first.get(each["kind"], 2))
