@@ -215,6 +215,23 @@ def test_where_packages_code_runs_nobody_is_let_in_as_a_users_pod(
         assert but == {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": not_users}
 
 
+@pytest.mark.parametrize(
+    ("service", "policy"),
+    [
+        ({}, None),
+        ({"externalTrafficPolicy": "Cluster"}, None),
+        ({"type": "NodePort"}, "Local"),
+        ({"type": "LoadBalancer"}, "Local"),
+        ({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}, "Cluster"),
+    ],
+)
+def test_whoever_comes_in_by_nodes_keeps_their_address(chart: Chart, service: dict[str, Any], policy: str | None) -> None:
+    """Failed sign-ins are counted by it. The API server refuses the field where there is no such way in."""
+    values = {"hub": GATEWAY["hub"], "publicUrl": "https://moorage.example.org", "proxy": {"service": service}}
+    spec = chart.render(values).one("Service", "moorage-proxy-public")["spec"]
+    assert spec.get("externalTrafficPolicy") == policy
+
+
 def test_core_comes_before_users(chart: Chart) -> None:
     rendered = chart.render()
     core, users = (rendered.one("PriorityClass", f"moorage-{name}")["value"] for name in ("core", "users"))
