@@ -1,6 +1,7 @@
 """What the pods are told: settings.yaml as hub and service read it on one machine, and what both must learn for Kubernetes."""
 
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from cryptography.fernet import Fernet
 from moorage.quantities import parse_memory
 from moorage_hub.settings import HubSettings
 from moorage_hub.state import TOKENS
+from moorage_service.projects.platforms import namespace as builds
 from moorage_service.settings import Settings
 from moorage_service.watch.cluster import PROXY_PORT
+from moorage_spawners.launch.namespaces import UserNamespace, contents
 from tests.chart.examples import CLOUD, EXAMPLES
 from tests.chart.rendering import Chart
 
@@ -101,6 +104,29 @@ def test_the_name_of_the_proxys_pods_leads_to_them_and_to_no_address_of_its_own(
     pod = dict(rendered.pods())["Deployment/moorage-proxy"]
     assert found["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert {"name": "http", "containerPort": PROXY_PORT} in pod["spec"]["containers"][0]["ports"]
+
+
+def test_pods_ask_for_names_where_the_cluster_answers(chart: Chart, tmp_path: Path) -> None:
+    ours = {"k8s-app": "kube-dns"}
+    theirs = {"dns.operator.openshift.io/daemonset-dns": "default"}
+    told = {"namespace": "openshift-dns", "labels": theirs, "ports": [5353], "ranges": ["169.254.20.10/32"]}
+    for values, namespace, labels, number, ranges in (
+        ({}, "kube-system", ours, 53, []),
+        ({"networkPolicy": {"dns": told}}, "openshift-dns", theirs, 5353, [{"ipBlock": {"cidr": "169.254.20.10/32"}}]),
+    ):
+        rendered = chart.render(values)
+        ports = [{"protocol": protocol, "port": number} for protocol in ("UDP", "TCP")]
+        for part in ("hub", "service", "proxy"):
+            assert rendered.one("NetworkPolicy", f"moorage-{part}")["spec"]["egress"][0] == {"ports": ports}
+        cluster = Settings(**rendered.settings("service"), state=tmp_path).kubernetes
+        assert cluster is not None
+        user = UserNamespace(name="moorage-ada", owner="us-1")
+        for made in (contents(user, cluster.release_settings()), builds.objects(cluster, "moorage-builds", ())):
+            (policy,) = [each for each in made if each["metadata"]["name"] == "allow-names"]
+            (rule,) = policy["spec"]["egress"]
+            (pods, *more) = rule["to"]
+            assert pods["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
+            assert (pods["podSelector"]["matchLabels"], rule["ports"], more) == (labels, ports, ranges)
 
 
 def test_registry_credentials_reach_the_service_alone(chart: Chart) -> None:

@@ -60,6 +60,13 @@ network_policy:
   non_private_ips: {{ $user.networkPolicy.egressAllowRules.nonPrivateIPs }}
   private_ips: {{ $user.networkPolicy.egressAllowRules.privateIPs }}
   egress: {{ $user.networkPolicy.egress | toJson }}
+  {{- with .Values.networkPolicy.dns }}
+  dns:
+    namespace: {{ .namespace }}
+    labels: {{ .labels | default (dict "k8s-app" "kube-dns") | toJson }}
+    ports: {{ .ports | toJson }}
+    ranges: {{ .ranges | toJson }}
+  {{- end }}
   {{- if .Values.existingHub.enabled }}
   hub_labels: {{ .Values.existingHub.hubLabels | toJson }}
   proxy_labels: {{ .Values.existingHub.proxyLabels | toJson }}

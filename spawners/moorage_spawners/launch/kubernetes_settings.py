@@ -36,6 +36,15 @@ class Homes(_Part):
     access_modes: list[str] = Field(default_factory=lambda: ["ReadWriteOnce"])
 
 
+class NameServers(_Part):
+    """Where pods ask for names: pods with these labels, at their own ports, and `ranges` of addresses that are no such pods."""
+
+    namespace: str = "kube-system"
+    labels: dict[str, str] = Field(default_factory=lambda: {"k8s-app": "kube-dns"}, min_length=1)
+    ports: list[int] = Field(default_factory=lambda: [53], min_length=1)  # none would be all
+    ranges: list[str] = Field(default_factory=list)
+
+
 class NetworkPolicy(_Part):
     """What users' pods may reach. `core_labels`: of the chart's own pods; `hub_labels`, `proxy_labels`: of a hub that was there before."""
 
@@ -44,6 +53,7 @@ class NetworkPolicy(_Part):
     non_private_ips: bool = True
     private_ips: bool = False
     egress: list[dict[str, Any]] = Field(default_factory=list)
+    dns: NameServers = Field(default_factory=NameServers)
     core_labels: dict[str, str] = Field(default_factory=dict)
     hub_labels: dict[str, str] = Field(default_factory=dict)
     proxy_labels: dict[str, str] = Field(default_factory=dict)
@@ -164,7 +174,9 @@ class KubernetesSettings(_Part):
             release=self.release, namespace=self.namespace, managed_by=self.managed_by, workloads_role=self.workloads_role,
             spawner_role=self.spawner_role, service_account=self.service_account, hub_account=self.hub_account,
             world=policy.non_private_ips, denied_ranges=tuple(dict.fromkeys(denied)), egress=tuple(policy.egress),
-            policies=policy.enabled, labels=self.namespace_labels, annotations=self.namespace_annotations,
+            dns_namespace=policy.dns.namespace, dns_labels=policy.dns.labels, dns_ports=tuple(policy.dns.ports),
+            dns_ranges=tuple(policy.dns.ranges), policies=policy.enabled, labels=self.namespace_labels,
+            annotations=self.namespace_annotations,
             elsewhere={"hub": policy.hub_labels, "proxy": policy.proxy_labels},
         )  # fmt: skip
 
