@@ -1,9 +1,11 @@
 """What a build's pods may do, read from their manifests."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from moorage_images.network import without_credentials
 from moorage_images.oci.reference import parse
 from moorage_images.pod_build import Task
 from moorage_service.projects.platforms.pod_manifests import BuildPod
@@ -15,6 +17,7 @@ from tests.fakes.pod_security import violations
 BASE = parse("registry.example.org/moorage/notebook@sha256:" + "a" * 64)
 TARGET = parse("registry.example.org/moorage/environments:fish-1")
 SYSTEM_TARGET = parse("registry.example.org/moorage/system:0123")
+PROXY = "http://name:canary@proxy.example.org:3128"
 TREE, CHANGES = "/opt/moorage/environment", "/opt/moorage/system"
 # kubernetes.io: Pod Security Standards, what `baseline` lets a container add.
 BASELINE = {
@@ -30,6 +33,7 @@ def build() -> BuildPod:
     if helm is None:
         pytest.skip("helm is missing (MOORAGE_HELM is not set)")
     more = {
+        "extraEnv": {"HTTPS_PROXY": PROXY},
         "nodeSelector": {"pool": "builds"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
         "caCertificates": "PEM",
@@ -37,7 +41,7 @@ def build() -> BuildPod:
     }
     told = Chart(helm).render({**CLOUD, "builds": more}).settings("service")["kubernetes"]
     settings = KubernetesSettings(**told)
-    variables = {"UV_INDEX_URL": "https://index.example.org/$(HOME)"}
+    variables = {"UV_INDEX_URL": "https://index.example.org/$(HOME)", "HTTPS_PROXY": PROXY}
     return BuildPod(build_id="bu-1", project="pr-1", image=BASE, settings=settings, time_s=60.0, variables=variables)
 
 
@@ -72,7 +76,7 @@ def test_they_pass_restricted_hold_no_token_and_write_in_scratch_alone(
         assert each["securityContext"]["readOnlyRootFilesystem"] is True
         assert each["resources"]["limits"] == {"memory": "8Gi", "ephemeral-storage": "20Gi"}
         index = {"name": "UV_INDEX_URL", "value": "https://index.example.org/$$(HOME)"}
-        assert (index in each["env"]) == (step != "try")  # which runs what packages bring: a password may stand there
+        assert (index in each["env"]) == (step in ("resolve", "install"))  # `try` runs what packages bring
     assert all(set(volume) & {"emptyDir", "secret"} for volume in spec["volumes"])
 
 
@@ -128,6 +132,21 @@ def test_none_of_them_is_shown_the_gpus_of_its_machine(pods: dict[str, dict[str,
     for pod in pods.values():
         for each in containers(pod).values():
             assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in each["env"]
+
+
+@pytest.mark.parametrize("from_source", [False, True])
+def test_what_pushes_passes_a_proxy_that_asks_for_a_password(build: BuildPod, from_source: bool) -> None:
+    """Also where packages' code runs in the steps before it, which are told of the proxy without that."""
+    told = replace(build, variables=without_credentials(build.variables)) if from_source else build
+    made = (
+        told.building("0123", "/usr/bin/python3", TARGET, plain_http=()),
+        told.installing(["sl"], SYSTEM_TARGET, plain_http=()),
+    )
+    holders = [
+        [name for name, each in containers(pod).items() if {"name": "HTTPS_PROXY", "value": PROXY} in each["env"]]
+        for pod in made
+    ]
+    assert holders == [["push"] if from_source else ["install", "push"], ["push"]]
 
 
 def test_they_are_none_of_a_workloads_pods(pods: dict[str, dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from moorage_images.network import without_credentials
+from moorage_images.network import network_environment, without_credentials
 from moorage_images.oci.image import own_architecture
 from moorage_images.oci.reference import Reference
 from moorage_images.pod_build import ENVIRONMENT, RESULT
@@ -119,7 +119,8 @@ class BuildPod:
             argv += ["--credentials", f"{_CREDENTIALS}/.dockerconfigjson"]
             mounts.append(_mount("credentials", _CREDENTIALS, writes=False))
             volumes.append({"name": "credentials", "secret": {"secretName": namespace.PUSH}})
-        variables = without_credentials(self.variables)
+        # It runs nothing of what was built, and a proxy's name and password are its only way to a registry out there.
+        variables = network_environment(self.settings.builds.env)
         return self._container("push", self.settings.builds.image, argv, mounts, variables), volumes
 
     def inputs(self, pod: Mapping[str, Any], task: bytes) -> dict[str, Any]:
