@@ -253,5 +253,21 @@ def test_nodes_of_users_pull_what_users_start(chart: Chart) -> None:
         }
         void = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
         assert all(void in each["env"] for each in spec["initContainers"]), "images made for GPUs would be shown all"
+        assert {each["imagePullPolicy"] for each in spec["initContainers"]} == {"IfNotPresent"}
         assert spec["nodeSelector"] == {"pool": "users"}
         assert {each["key"] for each in spec["tolerations"]} == {"users", "nvidia.com/gpu"}, "also nodes with GPUs"
+
+
+def test_they_pull_it_as_users_pods_do(chart: Chart) -> None:
+    values = {
+        **CLOUD, "singleuser": {"image": {"pullPolicy": "Always"}}, "registry": {"url": "r.example.org/m", "pullSecret": "of-projects"},
+    }  # fmt: skip
+    for secrets, expected in ((["pull"], ["pull", "of-projects"]), (["of-projects"], ["of-projects"]), ([], ["of-projects"])):
+        rendered = chart.render({**values, "imagePullSecrets": secrets})
+        for name in ("moorage-image-puller", "moorage-image-puller-hook"):
+            spec = rendered.one("DaemonSet", name)["spec"]["template"]["spec"]
+            assert [each["name"] for each in spec["imagePullSecrets"]] == expected
+            assert {each["imagePullPolicy"] for each in spec["initContainers"]} == {"Always"}
+        core = rendered.one("Deployment", "moorage-hub")["spec"]["template"]["spec"]
+        assert [each["name"] for each in core.get("imagePullSecrets", [])] == secrets
+    assert rendered.settings("hub")["kubernetes"]["pods"]["image_pull_policy"] == "Always"

@@ -11,6 +11,7 @@ from moorage_spawners.launch.errors import ManifestError
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.pods import PodSpec, Readiness, manifest
+from tests.cluster_settings import cluster_settings
 from tests.fakes.pod_security import violations
 
 IMAGE = "registry.example.org:5000/tide/env@sha256:" + "0123456789abcdef" * 4
@@ -113,6 +114,12 @@ def test_a_gpu_of_any_type_is_let_in_wherever_there_is_one() -> None:
     mixed = replace(several, gpu_resources={"a100": "nvidia.com/gpu", "t4": "nvidia.com/mig-1g.10gb"})
     with pytest.raises(ManifestError, match="choose a type; those there are: a100, t4"):
         manifest(untyped, mixed)
+
+
+def test_the_image_is_pulled_as_the_chart_says() -> None:
+    assert container()["imagePullPolicy"] == "IfNotPresent"
+    told = cluster_settings(pods={"image": "registry.example.org/moorage/notebook:1", "image_pull_policy": "Always"})
+    assert container(settings=told.pod_settings())["imagePullPolicy"] == "Always"
 
 
 def test_cores_are_a_cap_only_where_the_settings_say_so() -> None:

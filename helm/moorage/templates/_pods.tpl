@@ -8,6 +8,11 @@
 {{- end }}
 
 {{- define "moorage.podSecurityContext" -}}
+{{ include "moorage.podSecurity" . }}
+{{- include "moorage.pullSecrets" .Values.imagePullSecrets }}
+{{- end }}
+
+{{- define "moorage.podSecurity" -}}
 securityContext:
   runAsNonRoot: true
   runAsUser: {{ .Values.podSecurity.runAsUser }}
@@ -17,7 +22,11 @@ securityContext:
   seccompProfile:
     type: RuntimeDefault
 enableServiceLinks: false
-{{- with .Values.imagePullSecrets }}
+{{- end }}
+
+{{- /* Of a list of names of Secrets. */}}
+{{- define "moorage.pullSecrets" -}}
+{{- with . | compact | uniq }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . | quote }}

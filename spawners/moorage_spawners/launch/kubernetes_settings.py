@@ -188,6 +188,6 @@ class KubernetesSettings(_Part):
             gpu_tolerations={name: tuple(each.tolerations) for name, each in self.gpu_types.items()},
             node_labels=self.pods.node_selector,
             tolerations=tuple(self.pods.tolerations), cpu_limit="equal" if self.pods.cpu_limit == "size" else "burstable",
-            image_pull_secrets=image_pull_secrets,
+            image_pull_policy=self.pods.image_pull_policy, image_pull_secrets=image_pull_secrets,
             priority_classes=dict.fromkeys(("notebook", "cluster", "run"), self.priority_class) if self.priority_class else {},
         )  # fmt: skip

@@ -46,6 +46,7 @@ class PodSettings:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, str], ...] = ()
     cpu_limit: Literal["equal", "burstable"] = "burstable"
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     priority_classes: Mapping[str, str] = field(default_factory=dict)
     scratch: int = 8 << 30

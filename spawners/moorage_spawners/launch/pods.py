@@ -139,7 +139,7 @@ def _container(spec: PodSpec, settings: PodSettings, mounts: list[dict[str, Any]
     container: dict[str, Any] = {
         "name": spec.ownership.role,
         "image": pod_parts.image(spec.image),
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": settings.image_pull_policy,
         "command": [pod_parts.literal(part) for part in spec.argv],
         "env": pod_parts.environment(spec.env, spec.secret_name, spec.secret_env),
         "resources": pod_parts.resources(spec.size, settings),

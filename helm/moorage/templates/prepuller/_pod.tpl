@@ -10,7 +10,8 @@ metadata:
   {{- end }}
 spec:
   automountServiceAccountToken: false
-  {{- include "moorage.podSecurityContext" $root | nindent 2 }}
+  {{- include "moorage.podSecurity" $root | nindent 2 }}
+  {{- include "moorage.pullSecrets" (append $root.Values.imagePullSecrets $root.Values.registry.pullSecret) | nindent 2 }}
   {{- if and (index . 2) (include "moorage.hasPriorities" $root) }}
   priorityClassName: {{ include "moorage.userPriority" $root }}
   {{- end }}
@@ -32,7 +33,7 @@ spec:
     {{- range $name, $image := merge (dict) $root.Values.prePuller.extraImages $images }}
     - name: image-{{ $name }}
       image: {{ include "moorage.image" (list $root $image) | quote }}
-      imagePullPolicy: IfNotPresent
+      imagePullPolicy: {{ $root.Values.singleuser.image.pullPolicy }}
       command: [sh, -c, "exit 0"]
       env:
         - {name: NVIDIA_VISIBLE_DEVICES, value: void} # else an image made for GPUs would be shown all of its machine
