@@ -122,6 +122,22 @@ def test_the_image_is_pulled_as_the_chart_says() -> None:
     assert container(settings=told.pod_settings())["imagePullPolicy"] == "Always"
 
 
+@pytest.mark.parametrize(
+    ("modes", "together"), [(["ReadWriteOnce"], True), (["ReadWriteMany"], False), (["ReadWriteOnce", "ReadWriteMany"], False)]
+)
+def test_notebooks_whose_home_is_on_one_node_go_there_where_they_can(modes: list[str], together: bool) -> None:
+    told = cluster_settings(homes={"capacity": "1Gi", "mount_path": "/home/user", "access_modes": modes}).pod_settings()
+    made = manifest(SPEC, told)
+    assert ("affinity" in made["spec"]) == together
+    assert "affinity" not in manifest(replace(SPEC, home_claim=None), told)["spec"]
+    if together:
+        (wish,) = made["spec"]["affinity"].pop("podAffinity").pop("preferredDuringSchedulingIgnoredDuringExecution")
+        assert wish["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
+        assert wish["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= made["metadata"]["labels"].items()
+        assert made["spec"]["affinity"] == {}, "nothing that is required: a node with GPUs may be another"
+        assert "namespaceSelector" not in wish["podAffinityTerm"], "another user's notebooks have another home"
+
+
 def test_cores_are_a_cap_only_where_the_settings_say_so() -> None:
     assert "cpu" not in container()["resources"]["limits"]
     assert container(settings=replace(SETTINGS, cpu_limit="equal"))["resources"]["limits"]["cpu"] == "1500m"

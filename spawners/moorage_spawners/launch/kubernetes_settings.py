@@ -189,5 +189,6 @@ class KubernetesSettings(_Part):
             node_labels=self.pods.node_selector,
             tolerations=tuple(self.pods.tolerations), cpu_limit="equal" if self.pods.cpu_limit == "size" else "burstable",
             image_pull_policy=self.pods.image_pull_policy, image_pull_secrets=image_pull_secrets,
+            home_on_one_node="ReadWriteMany" not in self.homes.access_modes,
             priority_classes=dict.fromkeys(("notebook", "cluster", "run"), self.priority_class) if self.priority_class else {},
         )  # fmt: skip

@@ -36,7 +36,8 @@ class PodSettings:
     `gpu_node_labels`, `gpu_resources`, `gpu_tolerations`: for each GPU type the labels of the nodes that have it, what a pod asks for
     (`gpu_resource` if not there), and the taints of those nodes. `cpu_limit`: "equal" holds a pod to its cores,
     "burstable" lets it use what others leave. `priority_classes`: by kind of workload. `tolerations`: as Kubernetes writes
-    them. `scratch`: bytes of a node's disk that one pod may fill, in /tmp and its like.
+    them. `scratch`: bytes of a node's disk that one pod may fill, in /tmp and its like. `home_on_one_node`: whether a home can't be
+    mounted on several nodes at once.
     """
 
     gpu_resource: str = "nvidia.com/gpu"
@@ -50,6 +51,7 @@ class PodSettings:
     image_pull_secrets: tuple[str, ...] = ()
     priority_classes: Mapping[str, str] = field(default_factory=dict)
     scratch: int = 8 << 30
+    home_on_one_node: bool = False
 
 
 def pod_security(uid: int, gid: int) -> dict[str, Any]:

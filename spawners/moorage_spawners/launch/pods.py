@@ -13,7 +13,7 @@ from typing import Any
 from moorage.wire.workloads import Size
 from moorage_spawners.launch import pod_parts
 from moorage_spawners.launch.errors import ManifestError
-from moorage_spawners.launch.labels import GPU_TYPE, Ownership
+from moorage_spawners.launch.labels import GPU_TYPE, KIND, Ownership
 from moorage_spawners.launch.names import is_dns_label, pod_name
 from moorage_spawners.launch.pod_parts import PodSettings
 
@@ -105,6 +105,8 @@ def manifest(spec: PodSpec, settings: PodSettings) -> dict[str, Any]:
         body["tolerations"] = borne
     if priority:
         body["priorityClassName"] = priority
+    if settings.home_on_one_node and spec.home_claim is not None:
+        body["affinity"] = _beside_notebooks()
     metadata = {
         "name": spec.name,
         "namespace": spec.namespace,
@@ -112,6 +114,16 @@ def manifest(spec: PodSpec, settings: PodSettings) -> dict[str, Any]:
         "annotations": {**spec.ownership.annotations(), **_gpu_type(spec.size)},
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": body}
+
+
+def _beside_notebooks() -> dict[str, Any]:
+    """On another node than the user's other notebooks it would wait for their home until they end.
+
+    Only preferred: their node may be full, or have no GPU. It is of the pod's own namespace, which is its user's alone.
+    """
+    there = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {KIND: "notebook"}}}
+    wish = {"weight": 100, "podAffinityTerm": there}
+    return {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
 
 
 def _gpu_type(size: Size) -> dict[str, str]:
