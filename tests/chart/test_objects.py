@@ -232,6 +232,19 @@ def test_whoever_comes_in_by_nodes_keeps_their_address(chart: Chart, service: di
     assert spec.get("externalTrafficPolicy") == policy
 
 
+def test_hub_and_service_keep_out_of_clouds_credentials_and_reach_the_nodes(chart: Chart) -> None:
+    """An API server may be in the very network that users' pods are to be kept from."""
+    rendered = chart.render({"networkPolicy": {"blockedAddresses": ["203.0.113.0/24"]}})
+    for part in ("hub", "service"):
+        egress = rendered.one("NetworkPolicy", f"moorage-{part}")["spec"]["egress"]
+        blocks = [peer["ipBlock"] for rule in egress for peer in rule.get("to", ()) if "ipBlock" in peer]
+        denied = {each for block in blocks for each in block["except"]}
+        assert {block["cidr"] for block in blocks} == {"0.0.0.0/0", "::/0"}
+        assert {"169.254.169.254/32", "fd00:ec2::254/128"} <= denied
+        assert "203.0.113.0/24" not in denied
+    assert rendered.settings("service")["kubernetes"]["network_policy"]["blocked_addresses"] == ["203.0.113.0/24"]
+
+
 def test_core_comes_before_users(chart: Chart) -> None:
     rendered = chart.render()
     core, users = (rendered.one("PriorityClass", f"moorage-{name}")["value"] for name in ("core", "users"))
