@@ -225,7 +225,9 @@ def test_where_packages_code_runs_nobody_is_let_in_as_a_users_pod(
         ({"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}, "Cluster"),
     ],
 )
-def test_whoever_comes_in_by_nodes_keeps_their_address(chart: Chart, service: dict[str, Any], policy: str | None) -> None:
+def test_whoever_comes_in_by_nodes_keeps_their_address(
+    chart: Chart, service: dict[str, Any], policy: str | None
+) -> None:
     """Failed sign-ins are counted by it. The API server refuses the field where there is no such way in."""
     values = {"hub": GATEWAY["hub"], "publicUrl": "https://moorage.example.org", "proxy": {"service": service}}
     spec = chart.render(values).one("Service", "moorage-proxy-public")["spec"]
@@ -275,7 +277,11 @@ def test_they_pull_it_as_users_pods_do(chart: Chart) -> None:
     values = {
         **CLOUD, "singleuser": {"image": {"pullPolicy": "Always"}}, "registry": {"url": "r.example.org/m", "pullSecret": "of-projects"},
     }  # fmt: skip
-    for secrets, expected in ((["pull"], ["pull", "of-projects"]), (["of-projects"], ["of-projects"]), ([], ["of-projects"])):
+    for secrets, expected in (
+        (["pull"], ["pull", "of-projects"]),
+        (["of-projects"], ["of-projects"]),
+        ([], ["of-projects"]),
+    ):
         rendered = chart.render({**values, "imagePullSecrets": secrets})
         for name in ("moorage-image-puller", "moorage-image-puller-hook"):
             spec = rendered.one("DaemonSet", name)["spec"]["template"]["spec"]

@@ -123,7 +123,8 @@ def test_the_image_is_pulled_as_the_chart_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("modes", "together"), [(["ReadWriteOnce"], True), (["ReadWriteMany"], False), (["ReadWriteOnce", "ReadWriteMany"], False)]
+    ("modes", "together"),
+    [(["ReadWriteOnce"], True), (["ReadWriteMany"], False), (["ReadWriteOnce", "ReadWriteMany"], False)],
 )
 def test_notebooks_whose_home_is_on_one_node_go_there_where_they_can(modes: list[str], together: bool) -> None:
     told = cluster_settings(homes={"capacity": "1Gi", "mount_path": "/home/user", "access_modes": modes}).pod_settings()
