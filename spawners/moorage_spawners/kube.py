@@ -64,6 +64,9 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         config=True
     )
     hopeless_s = Float(15.0, help="How long an image that can't be had is waited for, in seconds.").tag(config=True)
+    quota_s = Float(15.0, help="How long a full quota is asked again for what has just ended, in seconds.").tag(
+        config=True
+    )
     end_within_s = Float(60.0, help="How long the end of a pod is waited for beyond its grace, in seconds.").tag(
         config=True
     )
@@ -119,13 +122,20 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
     async def _make(self, calls: PodCalls, spec: PodSpec) -> None:
         """Asked again as long as there is time, when nobody knows whether it was made, or it may be taken later."""
         clock = asyncio.get_running_loop().time
+        full_until: float | None = None
         for failures in itertools.count(1):
             try:
                 await calls.start(spec)
                 return
             except (Unanswered, PodRefusedError) as error:
                 left = self._late - clock()
-                if (isinstance(error, PodRefusedError) and not error.waits) or left < self.retry_s:
+                if isinstance(error, PodRefusedError) and error.code == "pod.quota":
+                    # What has ended, as when somebody starts it again at once, is taken off the count a little later.
+                    full_until = clock() + self.quota_s if full_until is None else full_until
+                    left = min(left, full_until - clock())
+                elif isinstance(error, PodRefusedError) and not error.waits:
+                    raise
+                if left < self.retry_s:
                     raise
                 self._step(30, str(error))
             await asyncio.sleep(min(left, pause_s(failures, first_s=self.retry_s, longest_s=self.longest_retry_s)))

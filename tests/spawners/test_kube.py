@@ -14,6 +14,8 @@ from kubespawner import KubeSpawner
 from moorage_spawners.kube import ProjectKubeSpawner
 from tests.spawners.kube_scene import ADMISSION, IMAGE, NAMESPACE, POD, Scene, scene
 
+FULL = (403, "Forbidden", "pods is forbidden: exceeded quota: moorage")
+
 
 @pytest.fixture
 async def kube(tmp_path: Path) -> AsyncIterator[Scene]:
@@ -177,10 +179,26 @@ async def test_a_cluster_in_trouble_is_asked_for_a_pod_less_and_less_often(kube:
 
 
 async def test_a_refusal_is_told_at_once(kube: Scene) -> None:
-    kube.kubernetes.refusals = [(403, "Forbidden", "pods is forbidden: exceeded quota: moorage")]
-    with pytest.raises(SpawnException, match="Stop something of yours"):
+    kube.kubernetes.refusals = [(403, "Forbidden", 'pods "nb-1-1" is forbidden: violates PodSecurity "restricted"')]
+    with pytest.raises(SpawnException, match="security rules refuse it"):
         await kube.start(kube.spawner())
     assert kube.pod is None
+
+
+async def test_a_quota_that_still_counts_what_has_just_ended_is_asked_again(kube: Scene) -> None:
+    kube.kubernetes.refusals = [FULL] * 3
+    starting = kube.start(kube.spawner())
+    await kube.made()
+    kube.answers()
+    await starting
+
+
+async def test_a_quota_that_stays_full_is_told_long_before_the_start_is_given_up(tmp_path: Path) -> None:
+    async with scene(tmp_path, ProjectKubeSpawner={"quota_s": 0.3}) as kube:
+        kube.kubernetes.refusals = [FULL] * 1000
+        with pytest.raises(SpawnException, match="Stop something of yours"):
+            await asyncio.wait_for(kube.start(kube.spawner()), timeout=20)
+        assert kube.pod is None
 
 
 async def test_a_pod_that_somebody_removes_is_told(kube: Scene) -> None:
