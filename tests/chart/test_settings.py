@@ -75,6 +75,13 @@ def test_sizes_are_amounts_that_moorage_reads(chart: Chart) -> None:
     assert parse_memory(rendered.settings("service")["kubernetes"]["builds"]["memory"]) == 8 << 30
 
 
+def test_what_was_admitted_is_held_for_as_long_as_the_hub_tries_to_start_it(chart: Chart) -> None:
+    for values in ({}, {"singleuser": {"startTimeout": 1200}}):
+        rendered = chart.render(values)
+        held = rendered.settings("service")["admission_lease_s"]
+        assert held > rendered.settings("hub")["start_timeout_s"] + 30  # until the hub's word of it has come
+
+
 def test_urls_of_databases_come_by_the_environment(chart: Chart) -> None:
     rendered = chart.render(CLOUD)
     found = {}

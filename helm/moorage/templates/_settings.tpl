@@ -127,6 +127,8 @@ origins: {{ include "moorage.origins" . }}
 hub_api_url: {{ include "moorage.hubUrl" . }}/hub/api
 port_wall: "off"
 build_timeout_s: {{ .Values.builds.timeout }}
+{{- /* The hub tries to make a pod for as long as a start may take: what was admitted is held until it has said how that went. */}}
+admission_lease_s: {{ add .Values.singleuser.startTimeout 60 }}
 log_format: json
 {{ include "moorage.newSettings.service" . }}
 {{- end }}
