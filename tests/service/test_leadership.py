@@ -1,6 +1,8 @@
 """Of several service processes one acts; the lease changes hands, and what an outdated one still wants is refused."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +24,15 @@ def make(context: Context) -> Iterator[Make]:
     """Of one more process. `holder` stands for another machine's, of which nobody can tell whether it lives."""
     made: list[Leadership] = []
 
-    def one(holder: str | None = None) -> Leadership:
+    def one(holder: str | None = None, first: Callable[[], None] | None = None) -> Leadership:
         settings = context.settings
         leadership = Leadership(
             context.database, context.clock, context.wakeup, context.machine.root / "fence", settings.lease_s
         )
         if holder is not None:
             leadership._holder = holder
+        if first is not None:
+            leadership.begin_with(first)
         leadership.start()
         made.append(leadership)
         return leadership
@@ -61,6 +65,45 @@ def test_a_lease_that_ran_out_is_taken_and_its_holder_is_refused(
     with pytest.raises(OutdatedError, match="has run out"):
         first.require()
     second.require()
+
+
+def test_each_term_begins_once_and_nobody_acts_before(make: Make, context: Context, clock: FakeClock) -> None:
+    begun: list[bool] = []
+    first = make("elsewhere/1/1")
+    second: Leadership = make(first=lambda: begun.append(second.held()))
+    assert (second.acts(), begun) == (False, [])
+    for term in (1, 2):
+        clock.advance(context.settings.lease_s + 1)
+        assert second.renew()
+        assert (second.acts(), second.acts(), begun) == (True, True, [True] * term)
+    first.stop()
+
+
+def test_who_can_not_begin_its_term_does_not_act(make: Make) -> None:
+    def fail() -> None:
+        raise RuntimeError("The store is away.")
+
+    leadership = make(first=fail)
+    assert (leadership.held(), leadership.acts()) == (True, False)
+    with pytest.raises(RuntimeError, match="away"):
+        leadership.begin()  # at the service's start it is said at once
+
+
+def test_while_a_term_begins_no_other_thread_acts_or_waits(make: Make) -> None:
+    begins, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        begins.set()
+        assert go_on.wait(20)
+
+    leadership = make(first=first)
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(leadership.acts)
+        assert begins.wait(20)
+        assert not leadership.acts()
+        go_on.set()
+        assert one.result(20)
+    assert leadership.acts()
 
 
 def test_nobody_waits_for_a_process_of_this_machine_that_is_dead(make: Make, context: Context) -> None:

@@ -12,6 +12,9 @@ from moorage_service.context import Context
 from moorage_service.identity import users
 from moorage_service.identity.homes import ensure_home
 from moorage_service.jobs.execution import step as step_run
+from moorage_service.reconciler.leadership import Leadership
+from moorage_service.reconciler.wakeup import Wakeup
+from moorage_service.recovery import owners
 from moorage_service.recovery.settle import settle, unknown
 from moorage_service.settings import PREFIX
 from moorage_service.store.tables import (
@@ -197,6 +200,62 @@ def test_a_user_of_whom_nothing_runs_comes_back_to_their_own_home(town: Town) ->
         back = session.scalars(select(UserRow).where(UserRow.hub_name == "bob")).one()
     assert (back.id, back.uid, back.active) == (bob.id, bob.uid, False)
     assert "bob" in town.audit()["user.known_again"]
+
+
+def _with_a_home(town: Town, name: str) -> UserRow:
+    with town.context.database.read() as session:
+        user = session.scalars(select(UserRow).where(UserRow.hub_name == name)).one()
+        ensure_home(town.context.settings, user)
+        owners.keep(town.context.settings.state, user)
+    return user
+
+
+def _ids_of(town: Town, name: str) -> list[str]:
+    with town.context.database.read() as session:
+        return list(session.scalars(select(UserRow.id).where(UserRow.hub_name.startswith(name))))
+
+
+def test_who_takes_over_from_another_settles_a_lost_store_first(town: Town) -> None:
+    bob = _with_a_home(town, "bob")
+    town.lose_the_store()
+    context = town.context
+    fence = context.machine.root / "fence"
+    other = Leadership(context.database, context.clock, Wakeup(), fence, context.settings.lease_s)
+    other._holder = "elsewhere/1/1"
+    other.start()
+    app = create_app(context)
+    with TestClient(app):
+        assert not context.leadership.held()
+        assert _ids_of(town, "bob") == []
+        other.stop()
+        eventually(context.leadership.renew, what="the lease")
+        eventually(lambda: _ids_of(town, "bob") == [bob.id], what="a settled store")
+    town.reopen()
+
+
+def test_who_signs_in_before_a_lost_store_is_settled_is_who_they_were(town: Town) -> None:
+    ada = _with_a_home(town, "ada")
+    town.lose_the_store()
+    with town.context.database.begin() as session:
+        user = users.ensure_user(
+            session, town.context.settings, name="ada", admin=False, groups=(), clock=town.context.clock
+        )
+        assert (user.id, user.uid) == (ada.id, ada.uid)
+    settle(town.context)
+    assert _ids_of(town, "ada") == [ada.id]
+    assert sorted(town.audit()["workload.adopted"]) == sorted(town.everything)
+    assert town.nothing_died()
+
+
+def test_by_policy_who_signs_in_after_a_loss_is_new(town: Town) -> None:
+    ada = _with_a_home(town, "ada")
+    town.lose_the_store()
+    town.context.settings.unknown_workloads = "leave"
+    with town.context.database.begin() as session:
+        user = users.ensure_user(
+            session, town.context.settings, name="ada", admin=False, groups=(), clock=town.context.clock
+        )
+        assert user.id != ada.id
 
 
 def test_nothing_that_lies_beside_the_records_shows_a_secret(town: Town) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -79,9 +80,10 @@ def create_app(context: Context, *, background: bool = True) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         loops: list[Reconciler | Builder | ScheduleClock | Orphans] = []
         if background:
+            context.leadership.begin_with(partial(settle, context))
             context.leadership.start()
             if context.leadership.held():
-                settle(context)
+                context.leadership.begin()
             with context.database.begin() as session:
                 note_capacity(session, context.capacity, now=context.clock())
             seed_starter(context)

@@ -14,6 +14,7 @@ from moorage.wire import User
 from moorage_service.clock import Clock
 from moorage_service.errors import BadRequest, Conflict, Forbidden, NotFound
 from moorage_service.identity import sessions
+from moorage_service.recovery import owners
 from moorage_service.settings import Settings
 from moorage_service.store.database import Database
 from moorage_service.store.locks import lock
@@ -45,6 +46,10 @@ def ensure_user(
     user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
     if user is None:
         lock(session, ["users"])
+        user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
+    if user is None and settings.unknown_workloads == "adopt":
+        # Where another service acts, a lost store may be asked before that one has settled it.
+        owners.know_again(session, settings.state, now=clock(), hub_name=name)
         user = session.scalar(select(UserRow).where(UserRow.hub_name == name))
     if user is None:
         _refuse_name(name)

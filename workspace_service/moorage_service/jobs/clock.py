@@ -45,7 +45,7 @@ class ScheduleClock:
         tidy = False
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
-            if not self._context.leadership.held():
+            if not self._context.leadership.acts():
                 self._context.heartbeats.beat(NAME)
                 self._context.wakeup.wait(seen, 1.0)
                 continue

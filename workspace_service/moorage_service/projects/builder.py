@@ -138,7 +138,7 @@ class Builder:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             seen = self._context.wakeup.changes
-            if not self._context.leadership.held():
+            if not self._context.leadership.acts():
                 self._context.wakeup.wait(seen, PAUSE_S)
                 continue
             try:

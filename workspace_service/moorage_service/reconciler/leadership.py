@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,12 +25,13 @@ from moorage_spawners.shim import tree
 log = logging.getLogger(__name__)
 NAME = "reconciler"
 RENEWALS = 3  # within one lease
+AGAIN_S = 5.0  # after a term could not begin
 
 
 class Leadership:
     """Before `start`, and for who never calls it (tests, a command), there is nobody else: it is always held.
 
-    `start` and `stop` it once; `held` and `require` may be called by any thread.
+    `start` and `stop` it once; `held`, `acts` and `require` may be called by any thread.
     """
 
     def __init__(self, database: Database, clock: Clock, wakeup: Wakeup, fence_file: Path, lease_s: float) -> None:
@@ -42,6 +44,10 @@ class Leadership:
         self._alone = True
         self._until = 0.0  # by this process's own monotonic clock, which goes on while it is paused
         self._number = 0
+        self._first: Callable[[], None] | None = None
+        self._begun = 0  # the term that began last
+        self._again_at = 0.0
+        self._turn = threading.Lock()  # whoever begins a term
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="leadership", daemon=True)
 
@@ -49,6 +55,10 @@ class Leadership:
     def number(self) -> int:
         """The fence of the lease that was held last; 0: none yet. Another number is another term."""
         return self._number
+
+    def begin_with(self, first: Callable[[], None]) -> None:
+        """Before `start`: what is to be done in each term of ours before anything else. It may take longer than a lease."""
+        self._first = first
 
     def start(self) -> None:
         """Tries once before it returns, so that the only process acts at once."""
@@ -70,6 +80,36 @@ class Leadership:
 
     def held(self) -> bool:
         return self._alone or time.monotonic() < self._until
+
+    def begin(self) -> None:
+        """Once in each term: what it begins with. Raises what that raises."""
+        with self._turn:
+            self._begin()
+
+    def acts(self) -> bool:
+        """Whether it is held, and the term has begun; else it begins now, by one thread, and nobody acts meanwhile."""
+        if not self.held():
+            return False
+        if self._first is None or self._begun == self._number:
+            return True
+        if time.monotonic() < self._again_at or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._begin()
+        except Exception:  # the store or the cluster may be away for a moment
+            self._again_at = time.monotonic() + AGAIN_S
+            log.exception("this process can't act yet in term %d", self._number)
+            return False
+        finally:
+            self._turn.release()
+        self._wakeup.notify()
+        return self.held()
+
+    def _begin(self) -> None:
+        number = self._number
+        if self._first is not None and self._begun != number:
+            self._first()
+            self._begun = number
 
     def require(self) -> None:
         """At the last moment before something is started or ended. Raises OutdatedError when it is another's to do."""

@@ -75,7 +75,7 @@ class Reconciler:
         while not self._stopping.is_set():
             changes = self._context.wakeup.changes
             try:
-                if self._context.leadership.held():
+                if self._context.leadership.acts():
                     self.run_once()
                 self._context.heartbeats.beat(self.name)
             except FAILURES as error:

@@ -84,7 +84,7 @@ class Orphans:
     def _loop(self) -> None:
         while not self._stopping.wait(self._context.settings.orphan_sweep_s):
             for sweep in self._sweeps:
-                if not self._context.leadership.held():
+                if not self._context.leadership.acts():
                     break
                 try:
                     sweep(self._context)

@@ -12,6 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from moorage_service.recovery.rows import to_json, to_values
+from moorage_service.store.locks import lock
 from moorage_service.store.tables import AuditRow, UserRow
 from moorage_spawners.launch.cards import Cards
 
@@ -35,15 +36,16 @@ def keep(state: Path, user: UserRow) -> None:
         log.warning("whose the home %s is can't be written down: %s", user.id, error)
 
 
-def know_again(session: Session, state: Path, *, now: datetime) -> None:
-    """Users who have a home and are not in the store, in the caller's write transaction.
+def know_again(session: Session, state: Path, *, now: datetime, hub_name: str | None = None) -> None:
+    """Users who have a home and are not in the store, in the caller's write transaction; `hub_name`: only whom the hub calls so.
 
     A name, a uid or a namespace that is another's now stays theirs, and the home is left to an admin.
     """
-    holder = _cards(state)
+    lock(session, ["users"])
+    holder, known = _cards(state), set(session.scalars(select(UserRow.id)))
     for user_id in holder.workload_ids():
-        card = holder.read(user_id, NAME)
-        if card is None or session.get(UserRow, user_id) is not None:
+        card = None if user_id in known else holder.read(user_id, NAME)
+        if card is None or hub_name not in (None, card.get("hub_name")):
             continue
         try:
             user = UserRow(**to_values(UserRow, card))

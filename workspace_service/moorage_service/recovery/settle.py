@@ -1,7 +1,7 @@
 """What runs and the store does not know: adopted, ended or left, as `unknown_workloads` says; and said, whichever it is.
 
-It comes to that when the store was lost, or restored from a copy that is older than what runs. `settle` is called as the service starts,
-before it answers anybody, and with each look for orphans.
+It comes to that when the store was lost, or restored from a copy that is older than what runs. `settle` is called whenever a service
+begins to act: before it answers anybody, or as it takes over from another. What runs is looked for again with each look for orphans.
 """
 
 import logging
@@ -58,7 +58,7 @@ def mark_of(state: Path) -> Path:
 
 
 def settle(context: Context) -> None:
-    """At the service's start: what runs is known again, or ended; a store that was restored is brought up to what runs."""
+    """As a service begins to act: what runs is known again, or ended; a store that was restored is brought up to what runs."""
     mark = mark_of(context.settings.state)
     restored = Restored.read(mark)
     if restored is not None:
@@ -110,7 +110,7 @@ def _adopt(context: Context, workload_id: str, observed: list[Observation]) -> N
             raise adoption.BadCardError("it has no card that can be read")
         rows = adoption.parse(card)
         with context.database.begin() as session:
-            lock(session, ["adoption"])
+            lock(session, ["adoption", "users"])
             if _said(session, "workload.adopted", workload_id):
                 return  # by another service, a moment ago
             now = context.clock()
