@@ -14,6 +14,7 @@ from moorage_images.oci.credentials import Credential
 from moorage_images.oci.reference import Reference, parse
 from moorage_images.oci.registry import Registry
 from moorage_service.context import Context
+from moorage_service.projects.builder import Builder
 from moorage_service.store.tables import BuildRow
 from tests.fakes.package_index import PackageIndex
 from tests.images.base_images import push_base
@@ -213,6 +214,24 @@ def test_pods_of_a_dead_service_go_and_those_of_builds_that_run_stay(cluster: Cl
     cluster.builds.sweep(["bu-here"], cluster.builder._stopping)
     left = {each["metadata"]["name"] for each in cluster.kubernetes.objects()}
     assert left == {"bu-here-build-3d4e5f", "bu-dead-of-others"}
+
+
+def test_what_a_build_could_not_remove_goes_while_others_run_on(
+    client: TestClient, cluster: Cluster, context: Context, ada: Headers
+) -> None:
+    cluster.kubelet.stuck = True
+    build = make(client, ada)
+    builder = Builder(context, cluster.builds, upkeep_s=0.1)
+    builder.start()
+    try:
+        eventually(lambda: len(cluster.kubernetes.objects()) == 1, what="its pod")
+        labels = cluster.kubernetes.objects()[0]["metadata"]["labels"]
+        cluster.kubernetes.put("bu-ended-build-0a1b2c", PLACE, metadata={"labels": labels})
+        context.wakeup.notify()
+        eventually(lambda: len(cluster.kubernetes.objects()) == 1, what="the end of what was left")
+        assert state(client, ada, build) == "building"
+    finally:
+        builder.stop()
 
 
 def test_the_place_for_builds_reaches_index_and_registry_and_nothing_of_moorage(

@@ -1,6 +1,7 @@
 """The threads that build environments, and make a finished one the project's current one."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -32,7 +33,9 @@ PAUSE_S = 5.0  # between two looks at the store, when nobody wakes us
 class Builder:
     """Claims queued builds, one user's after another's, as many at once as the platform takes. `start` and `stop` it once."""
 
-    def __init__(self, context: Context, platform: BuildPlatform | None = None) -> None:
+    def __init__(
+        self, context: Context, platform: BuildPlatform | None = None, *, upkeep_s: float = UPKEEP_S
+    ) -> None:
         """`platform`: the one of the settings, if left out."""
         self._context = context
         self._platform = _platform_of(context) if platform is None else platform
@@ -41,6 +44,7 @@ class Builder:
         self._turn = threading.Lock()  # whoever claims, recovers or keeps up, of the threads
         self._recovered_in: int | None = None  # which term of this process
         self._reason = DIED
+        self._upkeep_s = upkeep_s
         self._upkeep_at = 0.0  # of the monotonic clock
         self._threads = [
             threading.Thread(target=self._loop, name=f"builder-{number}", daemon=True)
@@ -166,8 +170,14 @@ class Builder:
         with self._turn:
             if time.monotonic() < self._upkeep_at:
                 return
-            self._upkeep_at = time.monotonic() + UPKEEP_S
-        self._platform.upkeep(self._stopping)
+            self._upkeep_at = math.inf  # until this thread is done
+        try:
+            with self._turn:
+                # What a build could not remove at its end, as when the API server did not answer.
+                self._platform.sweep(list(self._running), self._stopping)
+            self._platform.upkeep(self._stopping)
+        finally:
+            self._upkeep_at = time.monotonic() + self._upkeep_s
 
     def _claim(self) -> tuple[str, str, str] | None:
         with self._context.database.begin() as session:

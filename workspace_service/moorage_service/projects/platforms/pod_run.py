@@ -68,7 +68,7 @@ class PodRun:
             ended = await self._follow(pod, deadline)
         finally:
             for each in (pod, secret):
-                with contextlib.suppress(Unanswered, PodRefusedError):  # the next sweep takes it
+                with contextlib.suppress(Unanswered, PodRefusedError):  # the sweep of the next upkeep takes it
                     await remove(self.api, each, grace_s=1 if each["kind"] == "Pod" else None)
         if status(ended).get("phase") != "Succeeded":
             raise _failure(ended, await self._reason(ended))
