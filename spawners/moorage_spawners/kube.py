@@ -20,7 +20,7 @@ from moorage_spawners.launch.api_client import connect
 from moorage_spawners.launch.api_objects import Expired, Resource, Unanswered, send
 from moorage_spawners.launch.crash_points import reach
 from moorage_spawners.launch.errors import LaunchError, PodRefusedError
-from moorage_spawners.launch.labels import WORKLOAD
+from moorage_spawners.launch.labels import WORKLOAD, names
 from moorage_spawners.launch.names import label_value
 from moorage_spawners.launch.object_calls import WITHIN_S
 from moorage_spawners.launch.observed import now_utc, observe
@@ -264,7 +264,10 @@ class ProjectKubeSpawner(ProjectSpawner, Placement):
         standing: Standing | None = None
         async with self._view(api) as view:
             calls = PodCalls(api, view.pods, self._pod_settings())
-            await calls.stop(self._workload_id, self._namespace, generation=self._generation, grace_s=grace_s)
+            ours = [pod] if names(pod["metadata"], self._workload_id) else []  # though a label was changed
+            await calls.stop(
+                self._workload_id, self._namespace, generation=self._generation, known=ours, grace_s=grace_s
+            )
             with contextlib.suppress(
                 TimeoutError
             ):  # its machine is silent: the service goes on waiting, and holds what it holds

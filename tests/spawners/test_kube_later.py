@@ -67,6 +67,17 @@ async def test_a_stop_waits_until_nothing_runs(kube: Scene) -> None:
     assert kube.service.observations[-1]["state"] == "gone"
 
 
+async def test_a_stop_ends_its_pod_though_somebody_changed_a_label(kube: Scene) -> None:
+    spawner = await started(kube)
+    assert kube.pod is not None
+    metadata = {**kube.pod["metadata"], "labels": {**kube.pod["metadata"]["labels"], "moorage.dev/workload": "another"}}
+    kube.kubernetes.put(POD, NAMESPACE, metadata=metadata)
+    stopping = asyncio.create_task(spawner.stop())
+    await kube.until(lambda: kube.kubernetes.ended)
+    kube.kubernetes.remove(POD, NAMESPACE)
+    await stopping
+
+
 async def test_what_ended_by_itself_is_not_called_stopped(kube: Scene) -> None:
     spawner = await started(kube)
     kube.ends(1)

@@ -168,6 +168,25 @@ async def test_an_older_generation_is_shown_until_it_is_gone() -> None:
         assert [(each.generation, each.state) for each in observer.observe("nb-1")] == [(2, "starting")]
 
 
+@pytest.mark.parametrize("changed", [{"moorage.dev/generation": "one"}, {"moorage.dev/workload": "nb-2"}])
+async def test_one_whose_labels_somebody_changed_is_whose_it_was_until_it_is_gone(changed: dict[str, str]) -> None:
+    observers: list[PodObserver] = []
+    async with watching(prepare=lambda watcher: observers.append(PodObserver(watcher, clock=lambda: NOW))) as scene:
+        (observer,) = observers
+        runs = pod(RUNS, phase="Running")
+        put(scene.kubernetes, runs)
+        await scene.shows("nb-1-1")
+        labels = {**WHOSE.labels(), "moorage.dev/generation": "1", **changed}
+        scene.kubernetes.put("nb-1-1", metadata={"labels": labels}, spec=runs["spec"], status=runs["status"])
+        put(scene.kubernetes, pod(), generation=2)
+        await scene.shows("nb-1-1", "nb-1-2")
+        assert [(each.generation, each.state) for each in observer.observe("nb-1")] == [(1, "running"), (2, "starting")]
+        scene.kubernetes.remove("nb-1-1")
+        await scene.shows("nb-1-2")
+        assert [(each.generation, each.state) for each in observer.observe("nb-1")] == [(2, "starting")]
+        assert observer.workloads() == ["nb-1"]
+
+
 async def test_what_was_not_heard_of_for_long_is_no_ground_for_anything() -> None:
     observers: list[PodObserver] = []
 

@@ -98,6 +98,16 @@ async def test_an_end_is_asked_for_where_it_runs_and_nowhere_else(scene: Scene) 
     assert [(name, options["gracePeriodSeconds"]) for name, options in scene.kubernetes.ended] == [("nb-1-1", 7)]
 
 
+async def test_an_end_is_asked_for_though_somebody_changed_a_label(scene: Scene) -> None:
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    before = scene.kubernetes.objects()[0]["metadata"]
+    metadata = {**before, "labels": {**before["labels"], "moorage.dev/workload": "another"}}
+    scene.kubernetes.put("nb-1-1", "one", metadata=metadata, status=RUNNING)
+    await asyncio.to_thread(scene.processes.stop, "nb-1", grace_s=7)
+    assert [name for name, _ in scene.kubernetes.ended] == ["nb-1-1"]
+
+
 async def test_what_runs_is_not_forgotten(scene: Scene) -> None:
     scene.put("nb-1")
     await scene.until("nb-1", "running")

@@ -36,6 +36,15 @@ class Ownership:
     def annotations(self) -> dict[str, str]:
         return self._texts()
 
+    def marked(self, each: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The object with our labels and annotations as they should be; itself when it has them."""
+        metadata = each["metadata"]
+        if Ownership.of(metadata) == self:
+            return each
+        labels = {**(metadata.get("labels") or {}), **self.labels()}
+        annotations = {**(metadata.get("annotations") or {}), **self.annotations()}
+        return {**each, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
+
     def _texts(self) -> dict[str, str]:
         return {
             WORKLOAD: self.workload_id,
@@ -65,3 +74,9 @@ class Ownership:
             workload_id=texts[WORKLOAD], generation=int(texts[GENERATION]), kind=texts[KIND],
             role=texts[ROLE], owner=texts[OWNER], project=texts[PROJECT],
         )  # fmt: skip
+
+
+def names(metadata: Mapping[str, Any], workload_id: str) -> bool:
+    """Whether a label or an annotation still says that the object is of this workload: somebody may have changed the others."""
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return labels.get(WORKLOAD) == label_value(workload_id) or annotations.get(WORKLOAD) == workload_id

@@ -141,6 +141,7 @@ class PodObserver:
         self._stale_after_s = stale_after_s
         self._clock = clock
         self._living: dict[str, dict[str, Object]] = {}  # workload -> uid -> pod
+        self._whose: dict[str, Ownership] = {}  # uid -> whose it was when it was seen first
         self._departed: dict[str, dict[str, Observation]] = {}
         self._events: dict[str, dict[str, Object]] = {}  # uid of the pod -> name of the event -> event
         pods.listen(self._take_pod)
@@ -189,18 +190,21 @@ class PodObserver:
         return list(self._events.get(uid, {}).values())
 
     def _take_pod(self, change: Change) -> None:
-        metadata = change.object["metadata"]
-        whose, uid = Ownership.of(metadata), str(metadata.get("uid", ""))
+        """A pod stays whose it was: somebody may change its labels, and it runs on."""
+        uid = str(change.object["metadata"].get("uid", ""))
+        whose = self._whose.get(uid) or Ownership.of(change.object["metadata"])
         if whose is None:
             return
-        workload_id = whose.workload_id
+        workload_id, pod = whose.workload_id, whose.marked(change.object)
         if change.kind == "seen":
-            self._living.setdefault(workload_id, {})[uid] = change.object
+            self._whose[uid] = whose
+            self._living.setdefault(workload_id, {})[uid] = pod
             return
+        self._whose.pop(uid, None)
         self._living.get(workload_id, {}).pop(uid, None)
         if not self._living.get(workload_id):
             self._living.pop(workload_id, None)
-        last = departed(change.object, self._clock(), self._of(uid))
+        last = departed(pod, self._clock(), self._of(uid))
         if last is not None:
             self._departed.setdefault(workload_id, {})[uid] = last
         while len(self._departed) > MOST_DEPARTED:

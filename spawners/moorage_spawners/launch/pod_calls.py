@@ -95,15 +95,20 @@ class PodCalls:
         if status not in (200, 404):
             raise_refused(status, answer)
 
-    async def stop(self, workload_id: str, namespace: str, *, generation: int | None = None, grace_s: int = 10) -> None:
+    async def stop(
+        self, workload_id: str, namespace: str, *, generation: int | None = None, known: Sequence[Object] = (), grace_s: int = 10
+    ) -> None:  # fmt: skip
         """Asks for the end of a workload's pods (of one generation, or all); the watcher tells when they are gone.
 
-        What is gone already is no error. A later call with a shorter grace wins. Raises Unanswered, PodRefusedError.
+        `known`: those that are to end whatever their labels say by now. What is gone already is no error. A later call with a
+        shorter grace wins. Raises Unanswered, PodRefusedError.
         """
+        ends = {pod["metadata"]["uid"]: pod for pod in known}
         for pod in await self._pods(workload_id, namespace):
             whose = Ownership.of(pod["metadata"])
-            if whose is None or generation not in (None, whose.generation):
-                continue
+            if whose is not None and generation in (None, whose.generation):
+                ends[pod["metadata"]["uid"]] = pod
+        for pod in ends.values():
             self.guard()
             # Of this very pod: its name may have become another's in between.
             options = {"gracePeriodSeconds": max(1, grace_s), "preconditions": {"uid": pod["metadata"]["uid"]}}

@@ -200,7 +200,10 @@ class PodProcesses:
 
         async def work() -> None:
             for namespace in {known} - {None} or self._seen_in(workload_id):
-                await self.calls.stop(workload_id, str(namespace), grace_s=round(grace_s))
+                pods = [
+                    pod for pod in self._observer.pods(workload_id) if pod["metadata"]["namespace"] == namespace
+                ]
+                await self.calls.stop(workload_id, str(namespace), known=pods, grace_s=round(grace_s))
 
         self.thread.wait(work())
 
@@ -230,6 +233,17 @@ class PodProcesses:
             self._observer.forget(workload_id)
 
         self.thread.wait(work())
+
+    def drop(self, workload_id: str) -> bool:
+        """Forgets it without a word to the cluster, if all that is known of it is that its pods are gone."""
+
+        async def work() -> bool:
+            if self._observer.pods(workload_id):
+                return False
+            self._observer.forget(workload_id)
+            return True
+
+        return self.thread.wait(work())
 
     def with_secrets(self) -> set[str]:
         """The workloads of which there are Secrets, in the namespaces that can be looked into. Raises Unanswered."""
