@@ -15,13 +15,14 @@ from moorage_service.context import pods_of
 from moorage_service.notebooks import operations, reconcile
 from moorage_service.notebooks.left_secrets import LeftSecrets
 from moorage_service.reconciler.fence import OutdatedError
+from moorage_service.reconciler.orphans import Orphans
 from moorage_service.recovery import owners
 from moorage_service.settings import Settings
 from moorage_service.store.tables import EnvironmentRow, Table, UserRow, WorkloadRow
 from moorage_service.workloads import lifecycle
 from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.labels import OWNER
-from moorage_spawners.launch.pod_processes import PodProcesses
+from moorage_spawners.launch.processes import Processes
 from tests.fakes.clock import FakeClock
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
 from tests.service.notebook_pods_bench import IMAGE, Desk, desk, settings
@@ -200,6 +201,38 @@ def test_a_secret_that_an_end_left_is_removed_and_one_that_is_needed_stays(desk:
     assert [name for name in desk.made("Secret") if name.startswith("nb-")] == [needed]
 
 
+@pytest.mark.parametrize(("ago_s", "asks"), [(60, True), (3600, False)])
+def test_who_takes_over_asks_nothing_about_what_ended_long_ago(
+    desk: Desk, clock: FakeClock, ago_s: float, asks: bool
+) -> None:
+    """A service that only answered has seen every pod of the other's term end."""
+    answer = desk.admitted()
+    desk.pod(answer)
+    desk.until(answer["workload_id"], "starting")
+    desk.remove_pod(answer)
+    eventually(lambda: is_gone(desk.context.processes, answer["workload_id"]), what="its end")
+    with desk.context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, answer["workload_id"])
+        lifecycle.ended(session, workload, Phase.STOPPED, now=clock(), code="notebook.stopped", reason="By the other.")
+    clock.advance(ago_s)
+    before = len(desk.kubernetes.paths)
+    Orphans(desk.context).run_once()
+    assert any("/pods" in path for path in desk.kubernetes.paths[before:]) == asks
+    assert desk.context.processes.observe_all() == []
+
+
+def test_what_ended_long_ago_and_is_seen_all_the_same_is_removed(desk: Desk, clock: FakeClock) -> None:
+    answer = desk.admitted()
+    desk.pod(answer, FAILED)
+    eventually(lambda: desk.context.processes.observe_all(), what="its end")
+    with desk.context.database.begin() as session:
+        workload = session.get_one(WorkloadRow, answer["workload_id"])
+        lifecycle.ended(session, workload, Phase.FAILED, now=clock(), code="notebook.failed", reason="By the other.")
+    clock.advance(3600)
+    Orphans(desk.context).run_once()
+    assert [name for name, _ in desk.kubernetes.ended] == [f"{answer['workload_id']}-1"]
+
+
 def test_a_service_that_does_not_act_admits_as_well(desk: Desk) -> None:
     def refuse() -> None:
         raise OutdatedError("another one acts")
@@ -285,7 +318,7 @@ def test_what_runs_in_a_namespace_that_lost_its_label_still_runs(desk: Desk) -> 
         eventually(lambda: is_gone(anew, workload), what="its end")
 
 
-def is_gone(pods: PodProcesses, workload: str) -> bool | None:
+def is_gone(pods: Processes, workload: str) -> bool | None:
     """None while nobody knows."""
     try:
         return all(seen.gone for seen in pods.observe(workload))

@@ -70,9 +70,13 @@ class Context:
         """Why sizes are advisory here; None where they bind."""
         return self.machine.limits_enforced() if self.pods is None else None
 
-    def forget(self, workload_id: str) -> None:
-        """What is left of a workload that is gone, and what this machine keeps about it."""
-        self.processes.forget(workload_id)
+    def forget(self, workload_id: str, *, long_ended: bool = False) -> None:
+        """What is left of a workload that is gone, and what this machine keeps about it.
+
+        `long_ended`: who ended it has tidied up behind it; the cluster is asked only about what is seen there all the same.
+        """
+        if not (long_ended and self.pods is not None and self.pods.drop(workload_id)):
+            self.processes.forget(workload_id)
         if self.pods is not None:
             self.machine.forget(workload_id)
 

@@ -23,6 +23,7 @@ from moorage_spawners.launch import Observation
 log = logging.getLogger(__name__)
 NAME = "sweep leftovers"
 TIDY_S = 30.0  # by then whoever ended it has removed what it left
+LONG_S = 600.0  # by then who acted before has, too: a service that takes over has seen thousands end
 
 
 class Orphans:
@@ -57,20 +58,20 @@ class Orphans:
             try:
                 if not all(seen.gone for seen in observed):
                     self._end(workload_id)
-                elif (self._context.clock() - row.ended_at).total_seconds() > TIDY_S:
-                    self._tidy(workload_id, row.kind)
+                elif (ago_s := (self._context.clock() - row.ended_at).total_seconds()) > TIDY_S:
+                    self._tidy(workload_id, row.kind, long_ended=ago_s > LONG_S)
             except FAILURES:
                 raise  # the store's trouble, not the workload's
             except Exception:  # one that can't be ended keeps no other
                 log.exception("what is left of %s can't be ended", workload_id)
         settle.settle_unknown(self._context, [workload_id for workload_id in found if workload_id not in known])
 
-    def _tidy(self, workload_id: str, kind: str) -> None:
+    def _tidy(self, workload_id: str, kind: str, *, long_ended: bool) -> None:
         """What its end would have removed, had nobody killed the service in the middle of it."""
         if kind == WorkloadKind.CLUSTER.value:
             platform_of(self._context).clear(workload_id)
         else:
-            self._context.forget(workload_id)
+            self._context.forget(workload_id, long_ended=long_ended)
 
     def _end(self, workload_id: str) -> None:
         if all(seen.gone for seen in self._context.processes.observe(workload_id)):
