@@ -296,6 +296,41 @@ def test_a_home_that_is_there_and_is_anothers_is_refused_with_the_remedy(desk: D
     assert desk.admitted()["pod"]["namespace"] == "team-a"
 
 
+def test_who_met_anothers_home_gets_the_next_namespace_that_is_free(desk: Desk, bob: Headers) -> None:
+    assert desk.context.settings.kubernetes is not None
+    desk.context.settings.kubernetes.namespaces = ["team-a", "team-b", "team-c"]
+    for name in ("team-a", "team-b"):
+        theirs = {"metadata": {"name": "home", "labels": {OWNER: "us-before"}}, "kind": "PersistentVolumeClaim"}
+        desk.kubernetes.made[f"/api/v1/namespaces/{name}/persistentvolumeclaims/home"] = theirs
+    for name in ("team-a", "team-b"):
+        refused = desk.admit()
+        assert (refused.status_code, refused.json()["code"]) == (409, "namespace_refused")
+        assert f"In the namespace {name} lies a home that is not yours. Start again" in refused.json()["message"]
+        with desk.context.database.read() as session:
+            (workload,) = session.scalars(select(WorkloadRow.id).where(WorkloadRow.ended_at.is_(None)))
+        desk.until(workload, "failed")
+    assert desk.admitted()["pod"]["namespace"] == "team-c"
+    body = {"user": "bob", "admin": True, "project": "starter", "size": {"cpu": 1, "memory": GIB}}
+    refused = desk.client.post("/api/v1/notebooks", headers=desk.spawner, json=body)
+    assert "The home there is of user us-before, and you are user us-" in refused.json()["message"]
+
+
+def test_who_has_a_home_is_not_moved_when_its_label_says_it_is_anothers(desk: Desk) -> None:
+    assert desk.context.settings.kubernetes is not None
+    desk.context.settings.kubernetes.namespaces = ["team-a", "team-b"]
+    first = desk.admitted()
+    operations.give_up(desk.context, first["workload_id"], "To start it anew.")
+    desk.until(first["workload_id"], "failed")
+    home = desk.kubernetes.made["/api/v1/namespaces/team-a/persistentvolumeclaims/home"]
+    own, home["metadata"]["labels"] = home["metadata"]["labels"], {OWNER: "us-other"}
+    assert "The home there is of user us-other" in desk.admit().json()["message"]
+    home["metadata"]["labels"] = own
+    with desk.context.database.read() as session:
+        (workload,) = session.scalars(select(WorkloadRow.id).where(WorkloadRow.ended_at.is_(None)))
+    desk.until(workload, "failed")
+    assert desk.admitted()["pod"]["namespace"] == "team-a"
+
+
 def test_what_runs_in_a_namespace_that_lost_its_label_still_runs(desk: Desk) -> None:
     answer = desk.admitted()
     workload, namespace = answer["workload_id"], answer["pod"]["namespace"]

@@ -40,6 +40,7 @@ class Context:
     wakeup: Wakeup = field(default_factory=Wakeup)  # wakes the reconciler when something changed
     no_wall: str | None = "It is raised as the service starts."  # why users' ports are not walled off; None: they are
     heartbeats: Heartbeats = field(default_factory=Heartbeats)  # of this process's loops
+    others_homes: dict[str, datetime] = field(default_factory=dict)  # namespace -> when somebody's home was met in it
     rates: RateLimits = field(init=False)  # who asked for what, how often
     address_of: AddressOf = field(init=False)
 

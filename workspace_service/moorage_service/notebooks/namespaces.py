@@ -7,7 +7,7 @@ from moorage_service.store.tables import UserRow, WorkloadRow
 
 
 class Namespaces:
-    """A user's namespace is chosen once and never changes, so what was read once is true for ever."""
+    """A workload's namespace never changes: who is given another one had nothing that ran in the first. What was read once stays true."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -91,7 +91,10 @@ def platform_of(context: Context) -> Platform:
     from moorage_service.notebooks.platforms.kubernetes import KubernetesPlatform  # it loads a cluster's client
 
     assert context.settings.kubernetes is not None
-    return KubernetesPlatform(context.settings.kubernetes, context.pods, context.vault, context.settings.state)
+    return KubernetesPlatform(
+        context.settings.kubernetes, context.pods, context.vault, context.settings.state,
+        database=context.database, others_homes=context.others_homes, clock=context.clock,
+    )  # fmt: skip
 
 
 def give_up(context: Context, workload_id: str, reason: str) -> None:

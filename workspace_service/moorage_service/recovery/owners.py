@@ -36,6 +36,12 @@ def keep(state: Path, user: UserRow) -> None:
         log.warning("whose the home %s is can't be written down: %s", user.id, error)
 
 
+def is_at_home(state: Path, user: UserRow, namespace: str) -> bool:
+    """Whether the user's card says that their home is in that namespace."""
+    card = _cards(state).read(user.id, NAME)
+    return card is not None and card.get("namespace") == namespace
+
+
 def know_again(session: Session, state: Path, *, now: datetime, hub_name: str | None = None) -> None:
     """Users who have a home and are not in the store, in the caller's write transaction; `hub_name`: only whom the hub calls so.
 

@@ -4,22 +4,25 @@ The hub has no rights to make any of these, so they are there before it is answe
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from moorage.wire import NotebookAdmission, PodPlace
+from moorage_service.clock import Clock
 from moorage_service.errors import Conflict, Unavailable
 from moorage_service.identity.vault import Vault
 from moorage_service.ledger.backstop import hard_quota
 from moorage_service.notebooks.platforms.arrangement import Admitted, Arrangement
 from moorage_service.projects import secrets
 from moorage_service.recovery import owners
+from moorage_service.store.database import Database
 from moorage_service.store.locks import lock
 from moorage_service.store.tables import EnvironmentRow, UserRow
 from moorage_spawners.launch.api_objects import Unanswered
-from moorage_spawners.launch.errors import LaunchError
+from moorage_spawners.launch.errors import LaunchError, OtherOwnerError
 from moorage_spawners.launch.kubernetes_settings import KubernetesSettings
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.names import namespace_name
@@ -45,6 +48,9 @@ class KubernetesPlatform:
     pods: PodProcesses
     vault: Vault
     state: Path  # the service's own folder
+    database: Database
+    others_homes: dict[str, datetime]  # namespaces that an admin made, in which a home of somebody else lies: when it was met
+    clock: Clock
 
     def arrange(self, session: Session, admitted: Admitted) -> Arrangement:
         workload, user, project = admitted.workload, admitted.user, admitted.project
@@ -71,7 +77,7 @@ class KubernetesPlatform:
         return Arrangement(admission=answer, secrets=values, quota=hard_quota(session, self.settings, user))
 
     def _namespace(self, session: Session, user: UserRow) -> str:
-        """Chosen once: a name may change, and what is in the namespace stays."""
+        """Chosen once: a name may change, and what is in the namespace stays. One in which another's home lies is given up again."""
         if user.namespace is None and self.settings.namespaces:
             user.namespace = self._free(session)
         elif user.namespace is None:
@@ -79,17 +85,36 @@ class KubernetesPlatform:
         return str(user.namespace)
 
     def _free(self, session: Session) -> str:
-        """Of those that an admin made the first that is nobody's yet: two users in one could read each other's homes."""
+        """Of those that an admin made the first that is nobody's yet: two users in one could read each other's homes.
+
+        Where another's home was met is tried again when there is no other: an admin may have given it to its owner.
+        """
         lock(session, ["namespaces"])
-        taken = set(session.scalars(select(UserRow.namespace).where(UserRow.namespace.is_not(None))))
-        free = [name for name in self.settings.namespaces if name not in taken]
+        free = self._nobodys(session)
         if not free:
             raise Conflict(
                 f"All {len(self.settings.namespaces)} namespaces for users are taken. An admin makes another one and adds it to "
                 "`rbac.namespaces` of the chart.",
                 code="namespace_missing",
             )
-        return str(free[0])
+        return min(free, key=lambda name: self.others_homes.get(name, datetime.min.replace(tzinfo=UTC)))
+
+    def _nobodys(self, session: Session) -> list[str]:
+        taken = set(session.scalars(select(UserRow.namespace).where(UserRow.namespace.is_not(None))))
+        return [name for name in self.settings.namespaces if name not in taken]
+
+    def _leave(self, user: UserRow, namespace: str) -> bool:
+        """Of one in which another's home lies, unless the user's own was there before. Whether there is another one for them."""
+        if not self.settings.namespaces or owners.is_at_home(self.state, user, namespace):
+            return False
+        self.others_homes[namespace] = self.clock()
+        with self.database.begin() as session:
+            lock(session, ["namespaces"])
+            row = session.get_one(UserRow, user.id)
+            if row.namespace == namespace:
+                row.namespace = None
+            session.flush()
+            return any(name not in self.others_homes for name in self._nobodys(session))
 
     def prepare(self, arrangement: Arrangement, user: UserRow) -> None:
         answer = arrangement.admission
@@ -110,6 +135,11 @@ class KubernetesPlatform:
         ]
         try:
             self.pods.prepare(space.name, made, [self._home(space)], kept, unwanted(space, release))
+        except OtherOwnerError as error:
+            said = f"Your namespace {space.name} can't be made ready. {error}"
+            if self._leave(user, space.name):
+                said = f"In the namespace {space.name} lies a home that is not yours. Start again: you get another namespace."
+            raise Conflict(said, code="namespace_refused") from error
         except LaunchError as error:
             raise Conflict(
                 f"Your namespace {space.name} can't be made ready. {error}", code="namespace_refused"
@@ -118,6 +148,7 @@ class KubernetesPlatform:
             raise Unavailable(
                 f"The cluster does not answer, so nothing was started. {error} Try again in a minute."
             ) from error
+        self.others_homes.pop(space.name, None)
         owners.keep(self.state, user)
 
     def _home(self, space: UserNamespace) -> Object:
