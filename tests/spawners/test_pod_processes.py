@@ -39,6 +39,15 @@ class Scene:
         self.kubernetes.put(f"{workload_id}-1", namespace, metadata=metadata, status=status)
         self.spaces[workload_id] = namespace
 
+    def unlabel(self, workload_id: str) -> None:
+        """Somebody removes its labels: a watch by labels tells of it as of one that was removed."""
+        name, namespace = f"{workload_id}-1", self.spaces[workload_id]
+        before = next(each for each in self.kubernetes.objects() if each["metadata"]["name"] == name)
+        after = self.kubernetes.put(name, namespace, metadata={**before["metadata"], "labels": {}})
+        version = after["metadata"]["resourceVersion"]
+        left = {**before, "metadata": {**before["metadata"], "resourceVersion": version}}
+        self.kubernetes.say({"type": "DELETED", "object": left})
+
     async def states(self, workload_id: str) -> list[str]:
         return [seen.state for seen in await asyncio.to_thread(self.processes.observe, workload_id)]
 
@@ -106,6 +115,29 @@ async def test_an_end_is_asked_for_though_somebody_changed_a_label(scene: Scene)
     scene.kubernetes.put("nb-1-1", "one", metadata=metadata, status=RUNNING)
     await asyncio.to_thread(scene.processes.stop, "nb-1", grace_s=7)
     assert [name for name, _ in scene.kubernetes.ended] == ["nb-1-1"]
+
+
+async def test_a_pod_that_loses_its_labels_runs_until_it_is_gone(scene: Scene, changed: threading.Event) -> None:
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    scene.unlabel("nb-1")
+    async with asyncio.timeout(WITHIN):
+        while "lost labels of ours" not in str(scene.processes.heard_of()):  # noqa: ASYNC110 - another thread's view
+            await asyncio.sleep(0.01)
+    assert await scene.states("nb-1") == ["running"]
+    await asyncio.to_thread(scene.processes.stop, "nb-1", grace_s=7)
+    assert [name for name, _ in scene.kubernetes.ended] == ["nb-1-1"]
+    changed.clear()
+    scene.kubernetes.remove("nb-1-1", "one")
+    await scene.until("nb-1", "exited")
+    assert changed.is_set()
+
+
+async def test_a_pod_that_is_removed_without_a_word_is_gone(scene: Scene) -> None:
+    scene.put("nb-1")
+    await scene.until("nb-1", "running")
+    scene.kubernetes.remove("nb-1-1", "one")
+    await scene.until("nb-1", "exited")
 
 
 async def test_what_runs_is_not_forgotten(scene: Scene) -> None:

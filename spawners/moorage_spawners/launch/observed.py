@@ -86,6 +86,11 @@ def departed(pod: Object, now: datetime, events: Sequence[Object] = ()) -> Obser
     )  # fmt: skip
 
 
+def _in_doubt(pod: Object, now: datetime) -> bool:
+    """Neither did it end, nor did anybody ask for its end."""
+    return not pod["metadata"].get("deletionTimestamp") and _state(pod, now) != "exited"
+
+
 def _state(pod: Object, now: datetime) -> ProcessState:
     phase = status(pod).get("phase")
     runs = any(True for _ in states(pod, "running"))
@@ -130,16 +135,18 @@ def _exit(end: Mapping[str, Any]) -> tuple[int | None, int | None]:
 class PodObserver:
     """What is seen of all our pods, by workload. Made before its watchers start, so that it hears of everything.
 
-    `events` may be left out; then a pod tells only what its status says.
+    `events` may be left out; then a pod tells only what its status says. `seek` is called with a pod that is said to be gone, though it
+    was not seen to end: it runs until `went` says that it is gone.
     """
 
     def __init__(
         self, pods: Watcher, events: Watcher | None = None, *,
-        stale_after_s: float = STALE_AFTER_S, clock: Callable[[], datetime] = now_utc,
+        stale_after_s: float = STALE_AFTER_S, clock: Callable[[], datetime] = now_utc, seek: Callable[[Object], None] | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._stale_after_s = stale_after_s
         self._clock = clock
+        self._seek = seek
         self._living: dict[str, dict[str, Object]] = {}  # workload -> uid -> pod
         self._whose: dict[str, Ownership] = {}  # uid -> whose it was when it was seen first
         self._departed: dict[str, dict[str, Observation]] = {}
@@ -199,7 +206,23 @@ class PodObserver:
         if change.kind == "seen":
             self._whose[uid] = whose
             self._living.setdefault(workload_id, {})[uid] = pod
-            return
+        elif self._seek is not None and uid in self._whose and _in_doubt(pod, self._clock()):
+            self._seek(pod)
+        else:
+            self._take_end(workload_id, uid, pod)
+
+    def note(self, pod: Object) -> None:
+        """As it is now, by who looked for it."""
+        self._take_pod(Change("seen", pod))
+
+    def went(self, pod: Object) -> None:
+        """It is gone for certain."""
+        uid = str(pod["metadata"].get("uid", ""))
+        whose = self._whose.get(uid)
+        if whose is not None:
+            self._take_end(whose.workload_id, uid, self._living.get(whose.workload_id, {}).get(uid, pod))
+
+    def _take_end(self, workload_id: str, uid: str, pod: Object) -> None:
         self._whose.pop(uid, None)
         self._living.get(workload_id, {}).pop(uid, None)
         if not self._living.get(workload_id):

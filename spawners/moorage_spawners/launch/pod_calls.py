@@ -117,9 +117,12 @@ class PodCalls:
             if status not in (200, 202, 404, 409):
                 raise_refused(status, answer)
 
-    async def clear(self, workload_id: str, namespace: str) -> None:
-        """Removes the objects of a workload's pods that have ended; what runs stays. Raises Unanswered, PodRefusedError."""
-        for pod in await self._pods(workload_id, namespace):
+    async def clear(self, workload_id: str, namespace: str, known: Sequence[Object] = ()) -> None:
+        """Removes the objects of a workload's pods that have ended, `known` as for `stop`; what runs stays. Raises Unanswered,
+        PodRefusedError.
+        """
+        pods = {pod["metadata"]["uid"]: pod for pod in (*await self._pods(workload_id, namespace), *known)}
+        for pod in pods.values():
             seen = observe(pod, now_utc())
             if seen is not None and seen.gone:
                 self.guard()

@@ -22,6 +22,7 @@ from moorage_spawners.launch.pod_calls import PodCalls
 from moorage_spawners.launch.pod_parts import PodSettings
 from moorage_spawners.launch.timing import STALE_AFTER_S, Timing
 from moorage_spawners.launch.types import Object, Observation
+from moorage_spawners.launch.unlabelled_pods import UnlabelledPods
 from moorage_spawners.launch.watch import Watcher
 
 FIRST_LISTS_S, PODS_LISTS_S = 60.0, 10.0
@@ -76,7 +77,11 @@ class PodProcesses:
         async with AsyncExitStack() as opened:
             self.api: ApiClient = await opened.enter_async_context(await connect())
             self._pods = Watcher([self._pods_of(name) for name in namespaces], timing=self._timing)
-            self._observer = PodObserver(self._pods, stale_after_s=self._stale_after_s)
+            self._observer = PodObserver(
+                self._pods, stale_after_s=self._stale_after_s, seek=lambda pod: self._unlabelled.seek(pod)
+            )
+            self._unlabelled = UnlabelledPods(self.api, self._pods, seen=self._observer.note, gone=self._went)
+            opened.push_async_callback(self._unlabelled.close)
             self._pods.listen(lambda _change: self._changed())
             self.calls = PodCalls(self.api, self._pods, settings)
             self._spaces = (
@@ -92,6 +97,10 @@ class PodProcesses:
             await opened.enter_async_context(self._pods)
             await self._hear_of_pods()
             self._opened = opened.pop_all()
+
+    def _went(self, pod: Object) -> None:
+        self._observer.went(pod)
+        self._changed()
 
     async def _hear_of_pods(self) -> None:
         """Of one namespace that can't be listed nothing is decided; it keeps nobody else waiting, or from starting."""
@@ -200,15 +209,16 @@ class PodProcesses:
 
         async def work() -> None:
             for namespace in {known} - {None} or self._seen_in(workload_id):
-                pods = [
-                    pod for pod in self._observer.pods(workload_id) if pod["metadata"]["namespace"] == namespace
-                ]
-                await self.calls.stop(workload_id, str(namespace), known=pods, grace_s=round(grace_s))
+                known_there = self._seen_there(workload_id, namespace)
+                await self.calls.stop(workload_id, str(namespace), known=known_there, grace_s=round(grace_s))
 
         self.thread.wait(work())
 
     def _seen_in(self, workload_id: str) -> set[str]:
         return {pod["metadata"]["namespace"] for pod in self._observer.pods(workload_id)}
+
+    def _seen_there(self, workload_id: str, namespace: str | None) -> list[Object]:
+        return [pod for pod in self._observer.pods(workload_id) if pod["metadata"]["namespace"] == namespace]
 
     def _is_there(self, namespace: str) -> bool:
         """False for a namespace that is gone for certain."""
@@ -228,7 +238,7 @@ class PodProcesses:
             for namespace in ({known} - {None}) | self._seen_in(workload_id):
                 if not self._is_there(str(namespace)):
                     continue  # and with it all that was in it
-                await self.calls.clear(workload_id, str(namespace))
+                await self.calls.clear(workload_id, str(namespace), known=self._seen_there(workload_id, namespace))
                 await remove(self.api, {**SECRET, "metadata": {"namespace": namespace, "name": workload_id}})
             self._observer.forget(workload_id)
 
@@ -290,7 +300,7 @@ class PodProcesses:
 
         async def look() -> tuple[float, str | None]:
             ages = [self._pods.age()] if self._pods.namespaces() else []
-            troubles = [self._pods.trouble]
+            troubles = [self._pods.trouble, self._unlabelled.trouble]
             if self._spaces is not None:
                 ages.append(self._spaces.watcher.age())
                 troubles.append(self._spaces.trouble)
