@@ -13,6 +13,7 @@ from moorage_service.notebooks import reconcile
 from moorage_service.settings import Inventory, Settings
 from moorage_service.store.tables import EnvironmentRow, ProjectRow
 from moorage_spawners.launch.api_thread import ApiThread
+from moorage_spawners.launch.errors import StaleViewError
 from moorage_spawners.launch.kubernetes_settings import (
     Builds,
     GpuType,
@@ -24,6 +25,7 @@ from moorage_spawners.launch.kubernetes_settings import (
 )
 from moorage_spawners.launch.labels import Ownership
 from moorage_spawners.launch.observed import now_utc
+from moorage_spawners.launch.processes import Processes
 from tests.fakes.kubernetes import FakeKubernetes
 from tests.service.conftest import ENVIRONMENT, GIB, Headers
 from tests.spawners.test_pod_processes import RUNNING
@@ -136,3 +138,11 @@ def desk(
     with context.database.begin() as session:
         session.get_one(EnvironmentRow, ENVIRONMENT).image = IMAGE
     return Desk(context, client, spawner, ada, kubernetes, thread)
+
+
+def is_gone(pods: Processes, workload: str) -> bool | None:
+    """None while nobody knows."""
+    try:
+        return all(seen.gone for seen in pods.observe(workload))
+    except StaleViewError:
+        return None
