@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bootstrap.environments import DONE, digest, uv_environment
@@ -198,6 +198,8 @@ def _parts_of_a_node(places: Places) -> Iterator[Callable[[], None]]:
     with log.open("w") as said, subprocess.Popen(
         argv, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
     ) as build:
+        with suppress(OSError):  # a kernel that gives each session its share looks at this, and not at how nice its processes are
+            Path(f"/proc/{build.pid}/autogroup").write_text("19")
 
         def parts_are_there() -> None:
             with step("Building the parts of a Kubernetes node that the cache lacks"):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +22,7 @@ from tests.spawners.kube_scene import NAMESPACE, PLACE
 from tests.waiting import eventually
 
 ADDRESS, PORT = "127.0.0.9", 8888  # the pod's own
+LOOKING = "Looking for a machine."
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -47,10 +48,11 @@ def in_a_thread(server: ThreadingHTTPServer) -> Iterator[None]:
 
 
 class Cluster:
-    """Its API in a loop of its own, and a machine that runs every pod at once and ends it when it is asked to."""
+    """Its API in a loop of its own, and a machine that runs every pod that the hub has seen, and ends it when it is asked to."""
 
     def __init__(self) -> None:
         self.kubernetes = FakeKubernetes(events=FakeKubernetes(kind="events"))
+        self.seen: Callable[[], bool] = lambda: False
 
     @contextmanager
     def running(self) -> Iterator["Cluster"]:
@@ -66,7 +68,7 @@ class Cluster:
     async def _work(self) -> None:
         while True:
             for pod in self.kubernetes.objects():
-                if pod["status"]["phase"] == "Pending":
+                if pod["status"]["phase"] == "Pending" and self.seen():
                     self.kubernetes.put(pod["metadata"]["name"], NAMESPACE, metadata=pod["metadata"], status=RUNS)
             while self.kubernetes.ended:
                 self.kubernetes.remove(self.kubernetes.ended.pop()[0], NAMESPACE)
@@ -107,6 +109,7 @@ def hub(
         own = RunningHub(state, proxy_script, server_python)
         assert own.service.admission is not None
         own.service.admission = replace(own.service.admission, pod=PLACE, token="")
+        cluster.seen = lambda: any(each.get("message") == LOOKING for each in own.service.observations)
         with own.serving():
             yield own
 
@@ -115,7 +118,7 @@ def test_a_notebook_is_a_pod_that_outlives_the_hub_and_ends_when_asked(hub: Runn
     token = hub.portal_token()
     events = hub.start_notebook(token)
     assert events[-1].get("ready"), events
-    assert "Looking for a machine." in [event["message"] for event in events]
+    assert LOOKING in [event["message"] for event in events]
     eventually(lambda: hub.service.observations[-1]["state"] == "ready", what="the news for the service")
     (pod,) = cluster.kubernetes.objects()
     assert pod["spec"]["nodeSelector"] == {"pool": "users"}
