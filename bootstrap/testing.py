@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bootstrap.environments import DONE, digest, uv_environment
@@ -41,25 +39,23 @@ CHECKS = {
 def run_tests(places: Places, arguments: list[str]) -> int:
     """Everything in one go, or what `arguments` say to pytest. The exit status of pytest, or 1 when only a check before it failed.
 
-    With MOORAGE_KUBE the tests on a Kubernetes node come last, for they take the machine for themselves, and only if the others passed;
-    the node's parts are built meanwhile.
+    With MOORAGE_KUBE the tests on a Kubernetes node come last, for they take the machine for themselves, and only if the others passed.
     """
     ctypes.CDLL(None).prctl(
         PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
     )  # what the tests leave behind comes to us, and ends with us
     _make_ready(places)
-    with _parts_of_a_node(places) as parts_are_there:
-        if arguments:
-            parts_are_there()
-        failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
-        if failed:
-            say(f"Failed: {', '.join(failed)}; see above. The tests follow")
-        begin = time.monotonic()
-        status, summary = _pytest(arguments or SIDE_BY_SIDE)
-        if os.environ.get("MOORAGE_KUBE") and not arguments and status == 0 and not failed:
-            say(f"What runs without Kubernetes: passed in {time.monotonic() - begin:.0f} s. Now the tests on Kubernetes")
-            parts_are_there()
-            status, summary = _pytest([str(KUBERNETES)])
+    on_kubernetes = bool(os.environ.get("MOORAGE_KUBE"))
+    if on_kubernetes:
+        _kubernetes()
+    failed = [name for name, argv in CHECKS.items() if not _check(name, argv)]
+    if failed:
+        say(f"Failed: {', '.join(failed)}; see above. The tests follow")
+    begin = time.monotonic()
+    status, summary = _pytest(arguments or SIDE_BY_SIDE)
+    if on_kubernetes and not arguments and status == 0 and not failed:
+        say(f"What runs without Kubernetes: passed in {time.monotonic() - begin:.0f} s. Now the tests on Kubernetes")
+        status, summary = _pytest([str(KUBERNETES)])
     left = _end_leftovers()
     if left:
         say(f"Ended what the tests had left running: {', '.join(left)}")
@@ -77,8 +73,8 @@ def run_faults(places: Places, wanted: list[str]) -> int:
     on_kubernetes = bool(os.environ.get("MOORAGE_KUBE"))
     tests = _fault_tests(wanted, on_kubernetes)
     _make_ready(places)
-    with _parts_of_a_node(places) as parts_are_there:
-        parts_are_there()
+    if on_kubernetes:
+        _kubernetes()
     report = Path(os.environ.setdefault("MOORAGE_FAULTS_REPORT", str(places.state / "faults.jsonl")))
     os.environ.setdefault("MOORAGE_FAULTS", "full")
     if not wanted:
@@ -185,33 +181,16 @@ def _programs() -> None:
         run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], "apt-get install", env=env)
 
 
-@contextmanager
-def _parts_of_a_node(places: Places) -> Iterator[Callable[[], None]]:
-    """With MOORAGE_KUBE: what a node of Kubernetes is made of is built, once, into a cache outside the checkout, after whatever else the
-    machine has to do. That takes minutes; the call of what is yielded waits for it. Otherwise nothing.
+def _kubernetes() -> None:
+    """What a node of Kubernetes is made of, built once into a cache outside the checkout: minutes, of which pytest would say nothing.
+
+    Not beside the tests: those of the chart need its helm, and compilers take the cores from under those of browsers.
     """
-    if not os.environ.get("MOORAGE_KUBE"):
-        yield lambda: None
-        return
-    log = places.state / "kubernetes-parts.log"
-    argv: list[str | Path] = ["nice", "-n", "19", VENV / "bin" / "python", "-m", "tests.kube", "build"]
-    with log.open("w") as said, subprocess.Popen(
-        argv, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
-    ) as build:
-        with suppress(OSError):  # a kernel that gives each session its share looks at this, and not at how nice its processes are
-            Path(f"/proc/{build.pid}/autogroup").write_text("19")
-
-        def parts_are_there() -> None:
-            with step("Building the parts of a Kubernetes node that the cache lacks"):
-                build.wait()
-            if build.returncode != 0:
-                say(f"Not all could be built; the tests on Kubernetes say which part is missing: {log.read_text()[-2000:]}")
-
-        try:
-            yield parts_are_there
-        finally:
-            if build.poll() is None:
-                os.killpg(build.pid, signal.SIGTERM)
+    with step("Building the parts of a Kubernetes node that the cache lacks"):
+        argv: list[str | Path] = [VENV / "bin" / "python", "-m", "tests.kube", "build"]
+        done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        say(f"Not all could be built; the tests on Kubernetes say which part is missing: {done.stdout.strip()[-2000:]}")
 
 
 def _check(name: str, argv: tuple[str, ...]) -> bool:
