@@ -48,11 +48,11 @@ def in_a_thread(server: ThreadingHTTPServer) -> Iterator[None]:
 
 
 class Cluster:
-    """Its API in a loop of its own, and a machine that runs every pod that the hub has seen, and ends it when it is asked to."""
+    """Its API in a loop of its own, and a machine that runs every pod, once it is `seen`, and ends it when it is asked to."""
 
     def __init__(self) -> None:
         self.kubernetes = FakeKubernetes(events=FakeKubernetes(kind="events"))
-        self.seen: Callable[[], bool] = lambda: False
+        self.seen: Callable[[], bool] = lambda: True
 
     @contextmanager
     def running(self) -> Iterator["Cluster"]:
