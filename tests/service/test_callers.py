@@ -317,19 +317,21 @@ def not_as_root(state: Path) -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_without_root_a_second_user_is_refused_with_the_reason(context: Context) -> None:
-    with not_as_root(context.settings.state), context.database.begin() as session:
-        first = users.ensure_user(session, context.settings, name="ada", admin=True, groups=(), clock=context.clock)
+def test_without_root_a_second_user_is_refused_with_the_reason(context: Context, open_folder: Path) -> None:
+    settings = context.settings.model_copy(update={"state": open_folder})
+    with not_as_root(open_folder), context.database.begin() as session:
+        first = users.ensure_user(session, settings, name="ada", admin=True, groups=(), clock=context.clock)
         assert first.uid is None
         with pytest.raises(Forbidden) as caught:
-            users.ensure_user(session, context.settings, name="bob", admin=False, groups=(), clock=context.clock)
+            users.ensure_user(session, settings, name="bob", admin=False, groups=(), clock=context.clock)
     assert caught.value.code == "one_user_only"
     assert "sudo make up" in caught.value.message
 
 
-def test_in_pods_many_are_served_without_root_and_without_uids(context: Context) -> None:
-    settings = context.settings.model_copy(update={"platform": "kubernetes", "kubernetes": cluster_settings()})
-    with not_as_root(settings.state), context.database.begin() as session:
+def test_in_pods_many_are_served_without_root_and_without_uids(context: Context, open_folder: Path) -> None:
+    told = {"platform": "kubernetes", "kubernetes": cluster_settings(), "state": open_folder}
+    settings = context.settings.model_copy(update=told)
+    with not_as_root(open_folder), context.database.begin() as session:
         for name in ("ada", "bob"):
             user = users.ensure_user(session, settings, name=name, admin=False, groups=(), clock=context.clock)
             assert user.uid is None
