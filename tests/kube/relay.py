@@ -19,11 +19,13 @@ class Relay:
     def __init__(self, port: int, to: tuple[str, int]) -> None:
         self._port = port
         self._to = to
+        # Once its caller has said all, nothing else holds a connection that still waits for the answer: it would be collected.
+        self._open: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread = ApiThread()
         try:
-            self._server = self._thread.wait(asyncio.start_server(self._lead, "127.0.0.1", self._port))
+            self._server = self._thread.wait(asyncio.start_server(self._begin, "127.0.0.1", self._port))
         except BaseException:
             self._thread.close()
             raise
@@ -35,6 +37,11 @@ class Relay:
 
     async def _close(self) -> None:
         self._server.close()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        led = asyncio.get_running_loop().create_task(self._lead(reader, writer))
+        self._open.add(led)
+        led.add_done_callback(self._open.discard)
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(writer):

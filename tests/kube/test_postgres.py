@@ -90,7 +90,8 @@ def leader(release: Release) -> str:
 
 
 def test_who_is_signed_in_at_one_service_is_at_the_other(replicated: Release, person: httpx.Client) -> None:
-    assert len(services(replicated)) == 2
+    # An upgrade waits for one of them.
+    eventually(lambda: len(services(replicated)) == 2, within=90, what="two services")
     assert {person.get(f"{API}/me").status_code for _ in range(20)} == {200}
     parts = {part["name"]: part for part in get(person, "/health")["parts"]}
     assert "postgresql" in str(parts["database"]).lower()
